@@ -1,0 +1,82 @@
+"""Files that are either the old ones or the new ones, never half of each."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from engine.errors import StorageError
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Report what the operating system refuses as one line about ``path``.
+
+    :raises StorageError: instead of any ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = PRIVATE_FILE) -> Iterator[TextIO]:
+    """Open a UTF-8 text that takes the place of ``path`` when the block ends without an exception.
+
+    The text is on disk before it gets the name, and the name before the block is left; after an
+    exception ``path`` is what it was before.
+
+    :param mode: permission bits of the new file, less those of the umask.
+    :raises OSError: it can not be written.
+    """
+    with _replacing_bytes(path, mode) as raw:
+        stream = io.TextIOWrapper(raw, encoding="utf-8", newline="", write_through=True)
+        yield stream
+        stream.detach()
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Put ``content`` in the place of ``path``, all of it or nothing, durably.
+
+    :raises StorageError: it can not be written; ``path`` is what it was before.
+    """
+    with storage_errors(path), _replacing_bytes(path, PRIVATE_FILE) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def _replacing_bytes(path: Path, mode: int) -> Iterator[BinaryIO]:
+    # not derived from the name, which may have the greatest length that is allowed
+    draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable.
+
+    :raises OSError: it can not be opened or written.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,214 @@
+"""The configuration of a run: frozen, checked when made, unknown keys refused.
+
+A preset document may hold, beside the fields of :class:`RunConfig`, a ``methods`` mapping with
+settings per method or family of methods (``cg`` stands for every ``cgN``); :func:`resolve` merges
+it for the chosen method, so that the configuration of a run always is one set of plain values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    Field,
+    ValidationError,
+    field_validator,
+)
+
+from engine import strict_yaml
+from engine.config_errors import explain, keys, short, unknown_in, unknown_key
+from engine.config_sections import (
+    METHOD,
+    ConvNetConfig,
+    DataConfig,
+    LogConfig,
+    MethodConfig,
+    MLPConfig,
+    OptimizerConfig,
+    Positive,
+    ScheduleConfig,
+    Section,
+)
+from engine.errors import ConfigError
+
+__all__ = [
+    "ConvNetConfig",
+    "DataConfig",
+    "LogConfig",
+    "MLPConfig",
+    "MethodConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "dump",
+    "known_keys",
+    "merge",
+    "resolve",
+    "unfold",
+    "validate",
+]
+
+Document: TypeAlias = dict[str, Any]
+
+
+class RunConfig(Section):
+    """Everything that decides what a run does."""
+
+    preset: str | None = Field(default=None, max_length=200)
+    """Where the settings came from; a label only."""
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    """Label of the run."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the initial weights and the order of the samples."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; ``auto`` takes CUDA, then MPS, then the CPU."""
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    """CPU threads; default: what torch chooses."""
+    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
+    """Mean over the batch of softmax cross-entropy, or of 1/2 |output - one-hot|^2."""
+    batch_size: int = Field(default=500, ge=1, le=10_000_000)
+    """Samples a step."""
+    epochs: int = Field(default=10, ge=0, le=1_000_000)
+    """Passes over the training samples."""
+    max_seconds: Positive | None = None
+    """Stop after so many seconds of training, evaluation not counted."""
+    data: DataConfig = DataConfig()
+    model: Annotated[MLPConfig | ConvNetConfig, Field(discriminator="kind")] = MLPConfig()
+    method: MethodConfig = MethodConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    log: LogConfig = LogConfig()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _default_kind(cls, model: object) -> object:
+        return {"kind": "mlp", **model} if isinstance(model, Mapping) else model
+
+
+def resolve(
+    document: Mapping[str, Any],
+    *,
+    method: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    source: str = "configuration",
+) -> RunConfig:
+    """Make the configuration of one run.
+
+    What wins, from the weakest on: the document, its ``methods`` section of the method's family,
+    that of the method itself, the overrides.
+
+    :param document: a preset: fields of :class:`RunConfig`, and optionally ``description`` and
+        ``methods`` (settings per method name or family).
+    :param method: method to use instead of the document's own and of an override's.
+    :param overrides: dotted keys with values that win over everything (``{"data.name": "usps"}``).
+    :param source: file or place named in errors.
+    :raises ConfigError: one line with field, value and what was expected.
+    """
+    overrides = dict(overrides or {})
+    top = {key: value for key, value in document.items() if key not in ("description", "methods")}
+    if not isinstance(document.get("description", ""), str):
+        raise ConfigError(f"{source}: description: should be text")
+    own = _section(top.get("method", {}), "method", source)
+    per_method = _section(document.get("methods") or {}, "methods", source)
+    _check_methods(per_method, source)
+    chosen = method or overrides.pop("method.name", None) or own.get("name") or "exact"
+    top["method"] = {**own, "name": chosen}
+    if isinstance(top.get("model", {}), Mapping):
+        top["model"] = {"kind": "mlp", **top.get("model", {})}
+    for name in dict.fromkeys((_family(str(chosen)), str(chosen))):
+        top = merge(top, _by_section(per_method.get(name) or {}))
+    given: Document = {}
+    for dotted, value in overrides.items():
+        if not any(f"{key}.".startswith(f"{dotted}.") for key in known_keys()):
+            raise ConfigError(unknown_key(dotted, RunConfig))
+        given = merge(given, unfold(dotted, value))
+    return _validate(
+        merge(top, given), source, {*overrides, *(["method.name"] * (chosen != own.get("name")))}
+    )
+
+
+def validate(document: Mapping[str, Any], *, source: str = "configuration") -> RunConfig:
+    """Check a complete document.
+
+    :raises ConfigError: one line that names the key, what was expected and what was found.
+    """
+    return _validate(document, source, ())
+
+
+def dump(config: RunConfig) -> str:
+    """YAML text that :func:`engine.strict_yaml.parse` and :func:`validate` turn back."""
+    return strict_yaml.render(config.model_dump(mode="json"))
+
+
+def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> Document:
+    """Deep merge of mappings; values of ``extra`` win, other types are replaced whole."""
+    merged = dict(base)
+    for key, value in extra.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            # another kind of model has other fields: start anew
+            changed = "kind" in value and value["kind"] != old.get("kind", value["kind"])
+            merged[key] = dict(value) if changed else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def unfold(dotted: str, value: object) -> Document:
+    """``unfold("a.b", 1)`` is ``{"a": {"b": 1}}``."""
+    head, _, rest = dotted.partition(".")
+    return {head: unfold(rest, value) if rest else value}
+
+
+def known_keys() -> tuple[str, ...]:
+    """Every dotted key of the configuration, in order."""
+    return keys(RunConfig)
+
+
+def _validate(document: Mapping[str, Any], source: str, overridden: Collection[str]) -> RunConfig:
+    try:
+        return RunConfig.model_validate(dict(document))
+    except ValidationError as error:
+        key, line = explain(error, RunConfig)
+    # what was given beside the document is not to be looked for in it
+    raise ConfigError(line if key in overridden else f"{source}: {line}")
+
+
+def _family(method: str) -> str:
+    return "cg" if re.fullmatch(r"cg\d+", method) else method
+
+
+def _check_methods(per_method: Mapping[str, Any], source: str) -> None:
+    """Refuse a mistake also in the settings of methods that this run does not use."""
+    for name, settings in per_method.items():
+        where = f"methods.{name}"
+        if name != "cg" and not METHOD.fullmatch(str(name)):
+            raise ConfigError(
+                f"{source}: unknown key '{where}'; expected 'backprop', 'exact', 'cg' or 'cgN'"
+            )
+        document = _by_section(_section(settings or {}, where, source))
+        unknown = unknown_in(document, known_keys())
+        if unknown:
+            raise ConfigError(f"{source}: {where}: {unknown_key(unknown, RunConfig)}")
+
+
+def _by_section(settings: Mapping[str, Any]) -> Document:
+    """Plain keys of a method's settings are fields of ``method``, sections are sections."""
+    document: Document = {}
+    for key, value in settings.items():
+        part = {key: value} if isinstance(value, Mapping) else {"method": {key: value}}
+        document = merge(document, part)
+    return document
+
+
+def _section(value: object, name: str, source: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        hint = (
+            "; did you mean 'method.name'?" if name == "method" and isinstance(value, str) else ""
+        )
+        raise ConfigError(
+            f"{source}: {name}: should be a mapping of settings, found {short(value)}{hint}"
+        )
+    return value

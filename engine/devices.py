@@ -1,0 +1,79 @@
+"""Where a run trains, and what its bits may depend on."""
+
+from __future__ import annotations
+
+import platform
+import time
+
+import numpy as np
+import torch
+
+from engine.config import RunConfig
+from engine.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    :raises ConfigError: when that device is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    if not available[name]:
+        there = ", ".join(kind for kind, found in available.items() if found)
+        raise ConfigError(f"device: '{name}' is not available here; available: {there}")
+    return torch.device(name)
+
+
+def describe(config: RunConfig, device: torch.device) -> dict[str, str | int | float]:
+    """Versions, device, threads and seed: a resumed run with other ones gets other bits."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "system": platform.system(),
+        "device": f"{device.type} ({name})",
+        "threads": torch.get_num_threads(),
+        "seed": config.seed,
+    }
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+class Stopwatch:
+    """Seconds of training: runs only between :meth:`start` and :meth:`stop`."""
+
+    def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
+        self._device = device
+        self._before = seconds
+        self._started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far. On an accelerator: of what was dispatched, exact after a stop."""
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self._before + running
+
+    def start(self) -> None:
+        """Go on counting."""
+        if self._started is None:
+            self._started = time.perf_counter()
+
+    def stop(self) -> float:
+        """Wait for the device and stop counting; gives the seconds so far."""
+        if self._started is not None:
+            synchronize(self._device)
+            self._before, self._started = self.seconds, None
+        return self._before

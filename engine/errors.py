@@ -1,0 +1,25 @@
+"""The errors a user can cause or meet; each carries one line that says what to do."""
+
+
+class ProxPropError(Exception):
+    """Base of all errors that are reported in one line instead of a traceback."""
+
+
+class ConfigError(ProxPropError):
+    """A configuration, an option or an argument is wrong."""
+
+
+class DataError(ProxPropError):
+    """A data set is missing, damaged or not what was expected."""
+
+
+class CheckpointError(ProxPropError):
+    """No usable checkpoint, or one that does not fit the run."""
+
+
+class BusyError(ProxPropError):
+    """Another process has the run."""
+
+
+class StorageError(ProxPropError):
+    """The run's folder or database can not be read or written."""

@@ -1,0 +1,256 @@
+"""Drop-in layers whose backward pass leaves the proximal direction in ``.grad``.
+
+The layers are used like ``nn.Linear`` and ``nn.Conv2d``, with any optimiser: where those leave the
+gradient A^T G in ``weight.grad`` and ``bias.grad``, these leave V = (A^T A + beta I)^{-1} A^T G.
+What is passed on to the layer's input is the ordinary gradient. Free parameters only: a frozen
+weight or bias is no part of the system.
+
+Like gradients, directions of several backward passes add up in ``.grad``. The sum of the
+directions of micro-batches is a descent direction, but not the direction of the whole batch.
+Second derivatives through the backward pass are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import Function, FunctionCtx, once_differentiable
+from torch.nn.grad import conv2d_input
+
+from engine.linear_maps import ConvPatches, Dense, Direction
+from engine.prox import Observer, Prox, working_dtype
+from engine.solvers import Ladder, SolverStats
+
+
+class _ProxLayer:
+    """What both layers share."""
+
+    prox: Prox
+    ladder: Ladder
+    observer: Observer | None
+
+    def _prepare(self, prox: Prox) -> None:
+        self.prox = prox
+        self.ladder = Ladder()
+        self.observer = None
+
+    def _parameters_wait(self, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether a backward pass may come for the parameters."""
+        free = weight.requires_grad or (bias is not None and bias.requires_grad)
+        return free and torch.is_grad_enabled()
+
+
+class ProxLinear(_ProxLayer, nn.Linear):
+    """``nn.Linear`` with the proximal step in its backward pass.
+
+    :param prox: step size, solver and damping.
+
+    Inputs ``(*, in_features)``, outputs ``(*, out_features)``; all leading axes are the batch.
+    The other parameters are those of ``nn.Linear``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        prox: Prox = Prox(),
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self._prepare(prox)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """A W^T + b."""
+        if not self._parameters_wait(self.weight, self.bias):
+            return super().forward(input)
+        output: Tensor = _LinearFunction.apply(input, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        return output
+
+    def extra_repr(self) -> str:
+        """The parent's settings and the step's."""
+        return f"{super().extra_repr()}, prox={self.prox}"
+
+
+class ProxConv2d(_ProxLayer, nn.Conv2d):
+    """``nn.Conv2d`` with the proximal step in its backward pass.
+
+    :param prox: step size, solver and damping.
+
+    Inputs ``(B, c_in, H, W)`` or ``(c_in, H, W)``. The other parameters are those of
+    ``nn.Conv2d``, all of which work.
+    """
+
+    def __init__(self, *args: Any, prox: Prox = Prox(), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._prepare(prox)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The convolution."""
+        if not self._parameters_wait(self.weight, self.bias):
+            return super().forward(input)
+        batched = input if input.ndim == 4 else input.unsqueeze(0)
+        padded, padding = self._pad(batched)
+        output: Tensor = _ConvFunction.apply(padded, self.weight, self.bias, padding, self)  # type: ignore[no-untyped-call]
+        return output if input.ndim == 4 else output.squeeze(0)
+
+    def extra_repr(self) -> str:
+        """The parent's settings and the step's."""
+        parent = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{parent}, prox={self.prox}"
+
+    def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """What symmetric zero padding can not express is padded here; gives the rest."""
+        left, right, top, bottom = self._reversed_padding_repeated_twice
+        if self.padding_mode != "zeros":
+            return F.pad(x, (left, right, top, bottom), mode=self.padding_mode), (0, 0)
+        if left != right or top != bottom:  # padding='same' and an even kernel
+            return F.pad(x, (left, right, top, bottom)), (0, 0)
+        return x, (top, left)
+
+
+class _LinearFunction(Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, layer: ProxLinear
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.layer = layer  # type: ignore[attr-defined]
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        layer: ProxLinear = ctx.layer
+        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad_x = None
+        if need_x:
+            grad_x = (grad_output @ weight.to(grad_output.dtype)).to(x.dtype)
+        if not (need_weight or need_bias):
+            return grad_x, None, None, None
+        dtype = working_dtype(weight.dtype)
+        linear_map = Dense(x.reshape(-1, x.shape[-1]).to(dtype), weight=need_weight, bias=need_bias)
+        cotangent = grad_output.reshape(-1, grad_output.shape[-1]).to(dtype)
+        direction = layer.prox.direction(linear_map, cotangent, layer.ladder, layer.observer)
+        v_weight, v_bias = _as_parameters(direction, weight)
+        return grad_x, v_weight, v_bias, None
+
+
+class _ConvFunction(Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: tuple[int, int],
+        layer: ProxConv2d,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.layer, ctx.padding = layer, padding  # type: ignore[attr-defined]
+        return F.conv2d(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        layer: ProxConv2d = ctx.layer
+        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad_x = None
+        if need_x:
+            grad_x = conv2d_input(
+                x.shape,
+                weight.to(grad_output.dtype),
+                grad_output,
+                layer.stride,
+                ctx.padding,
+                layer.dilation,
+                layer.groups,
+            ).to(x.dtype)
+        if not (need_weight or need_bias):
+            return grad_x, None, None, None, None
+        dtype = working_dtype(weight.dtype)
+        linear_map = ConvPatches(
+            x.to(dtype),
+            kernel=layer.kernel_size,  # type: ignore[arg-type]
+            stride=layer.stride,  # type: ignore[arg-type]
+            padding=ctx.padding,
+            dilation=layer.dilation,  # type: ignore[arg-type]
+            groups=layer.groups,
+            weight=need_weight,
+            bias=need_bias,
+        )
+        direction = layer.prox.direction(
+            linear_map, grad_output.to(dtype), layer.ladder, layer.observer
+        )
+        v_weight, v_bias = _as_parameters(direction, weight)
+        return grad_x, v_weight, v_bias, None, None
+
+
+def _as_parameters(direction: Direction, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """V by parts ``(..., m, n_in)`` and ``(..., m, 1)`` in shape and type of weight and bias."""
+    v_weight, v_bias = direction.to(weight.dtype)
+    return (
+        None if v_weight is None else v_weight.reshape(weight.shape),
+        None if v_bias is None else v_bias.flatten(),
+    )
+
+
+def prox_layers(model: nn.Module) -> Iterator[tuple[str, ProxLinear | ProxConv2d]]:
+    """Name and module of every proximal layer, in order of registration."""
+    for name, module in model.named_modules():
+        if isinstance(module, ProxLinear | ProxConv2d):
+            yield name, module
+
+
+def proxify(model: nn.Module, prox: Prox) -> nn.Module:
+    """Make every Linear and Conv2d of a model proximal, in place, but the last of them.
+
+    The last one, in order of registration, stays explicit ([P] Eq. 12). Modules keep their
+    identity, weights, hooks, names and state-dict keys; subclasses of other libraries are left
+    alone. Layers that are proximal already get the new settings.
+
+    :returns: the model.
+    """
+    kinds: dict[type[nn.Module], type[ProxLinear | ProxConv2d]] = {
+        nn.Linear: ProxLinear,
+        nn.Conv2d: ProxConv2d,
+        ProxLinear: ProxLinear,
+        ProxConv2d: ProxConv2d,
+    }
+    found = [module for module in model.modules() if type(module) in kinds]
+    for module in found[:-1]:
+        module.__class__ = kinds[type(module)]
+        assert isinstance(module, ProxLinear | ProxConv2d)
+        module._prepare(prox)
+    return model
+
+
+@contextmanager
+def solver_stats(model: nn.Module) -> Iterator[dict[str, SolverStats]]:
+    """Collect the statistics of every proximal layer while the block runs.
+
+    Gives a mapping from layer name to the statistics of its latest backward pass, still on the
+    device: :meth:`~engine.solvers.SolverStats.to_host` brings them over.
+    """
+    stats: dict[str, SolverStats] = {}
+    layers = list(prox_layers(model))
+    for name, layer in layers:
+
+        def observe(found: SolverStats, name: str = name) -> None:
+            stats[name] = found
+
+        layer.observer = observe
+    try:
+        yield stats
+    finally:
+        for _, layer in layers:
+            layer.observer = None

@@ -1,0 +1,149 @@
+"""What is being trained: network, optimiser, and the state that makes both go on exactly."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.config import RunConfig
+from engine.data.dataset import Dataset
+from engine.errors import CheckpointError
+from engine.evaluation import evaluate
+from engine.layers import solver_stats
+from engine.losses import LOSSES
+from engine.models import build_model
+from engine.optimizers import build_optimizer
+from engine.solvers import SolverStats
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One update; tensors (0-d) stay on the device.
+
+    :ivar loss: mean loss of the mini-batch before the update.
+    :ivar direction_norm: Euclidean norm of all directions together.
+    :ivar stats: solver statistics by layer, where they were asked for.
+    """
+
+    loss: Tensor
+    direction_norm: Tensor
+    stats: Mapping[str, SolverStats]
+
+
+class Learner:
+    """Network and optimiser of a run, seeded by its configuration.
+
+    :param dataset: samples on ``device``.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        random.seed(config.seed)
+        np.random.seed(config.seed % 2**32)
+        self.dataset = dataset
+        self.device = device
+        self.model: nn.Module = build_model(
+            config.model, config.method, dataset.shape, dataset.num_classes
+        ).to(device)
+        self.optimizer = build_optimizer(
+            config.optimizer, self.model.parameters(), config.method.tau
+        )
+        self._loss = LOSSES[config.loss]
+
+    def step(self, indices: Tensor, tau: float, *, record: bool = False) -> StepResult:
+        """One update on the training samples ``indices`` with step size ``tau``.
+
+        :param record: keep the solvers' statistics.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = tau
+        inputs, labels = self.dataset.batch(self.dataset.train, indices)
+        self.optimizer.zero_grad()
+        loss = self._loss(self.model(inputs), labels).mean()
+        stats: Mapping[str, SolverStats] = {}
+        if record:
+            with solver_stats(self.model) as stats:
+                loss.backward()
+        else:
+            loss.backward()
+        directions = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(directions)
+        self.optimizer.step()
+        return StepResult(loss.detach(), norm, stats)
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and accuracy of every part of the data that has samples."""
+        metrics: dict[str, float] = {}
+        for name, split in (
+            ("train", self.dataset.train),
+            ("val", self.dataset.validation),
+            ("test", self.dataset.test),
+        ):
+            if len(split):
+                found = evaluate(self.model, self.dataset, split, self._loss)
+                metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = found
+        return metrics
+
+    def is_finite(self) -> bool:
+        """Whether all weights are."""
+        return bool(torch.stack([p.isfinite().all() for p in self.model.parameters()]).all())
+
+    # The state: tensors by name, and what goes into JSON.
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers, optimiser and generators. Those in use: write them before going on."""
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{index}/{name}"] = value
+        tensors["rng/torch"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
+        return tensors
+
+    def generators(self) -> dict[str, Any]:
+        """State of the generators of Python and NumPy."""
+        version, internal, gauss = random.getstate()
+        kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+        return {
+            "python": [version, list(internal), gauss],
+            "numpy": [kind, np.asarray(keys).tolist(), position, has_gauss, cached],
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], generators: Mapping[str, Any]) -> None:
+        """Set everything back.
+
+        :raises CheckpointError: when the state is of another network or optimiser.
+        """
+        try:
+            # copied into the tensors in use, whose alignment the arithmetic may depend on
+            self.model.load_state_dict(_under("model/", tensors))
+        except RuntimeError as error:
+            detail = str(error).splitlines()[-1].strip()
+            raise CheckpointError(f"the checkpoint is of another network: {detail}") from None
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under("optimizer/", tensors).items():
+            index, _, name = key.partition("/")
+            state.setdefault(int(index), {})[name] = value.clone()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(tensors["rng/torch"])
+        if self.device.type == "cuda" and "rng/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng/cuda"], self.device)
+        version, internal, gauss = generators["python"]
+        random.setstate((version, tuple(internal), gauss))
+        kind, keys, *rest = generators["numpy"]
+        np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }

@@ -1,0 +1,106 @@
+"""Who has a run: a lock that the operating system drops when its holder dies.
+
+It is a ``flock``: it belongs to the opened file, so nobody else may open the file and hand it on,
+and a child made by ``fork`` keeps it alive. Processes are therefore spawned, and the descriptor is
+not inherited by them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from pathlib import Path
+from types import TracebackType
+
+from engine.atomic_files import PRIVATE_FILE, storage_errors
+from engine.errors import BusyError
+
+_PATIENCE_WITH_HOLDER = 0.25
+"""Seconds a killed process may take to leave; a living one does not let go that soon."""
+
+
+class RunLock:
+    """The exclusive right to write a run, held until :meth:`release` or the end of the process."""
+
+    def __init__(self, path: Path, *, wait: float = 1.0) -> None:
+        """Take the lock.
+
+        :param wait: seconds to try while readers probe. A process that really holds the lock is
+            told from them and is not waited for that long.
+        :raises BusyError: another process has the run, or the run was deleted meanwhile.
+        :raises StorageError: the file can not be opened or locked.
+        """
+        self._path = path
+        with storage_errors(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
+            try:
+                self._acquire(wait)
+                self._check_place()
+            except BaseException:
+                self.release()
+                raise
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let go; a second time does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _acquire(self, wait: float) -> None:
+        start = time.monotonic()
+        while not _try_lock(self._descriptor, fcntl.LOCK_EX):
+            # readers share the lock for a moment and let us share it too; a holder does not
+            shared = _try_lock(self._descriptor, fcntl.LOCK_SH)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            patience = wait if shared else min(wait, _PATIENCE_WITH_HOLDER)
+            if time.monotonic() - start >= patience:
+                raise BusyError(f"run {self._path.parent.name} is in use by another process")
+            # of two that start together, neither must always probe just when the other tries
+            time.sleep(0.002 + secrets.randbelow(8) / 1000)
+
+    def _check_place(self) -> None:
+        """Another process may have deleted the run between our opening and locking of its file."""
+        ours = os.fstat(self._descriptor)
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise BusyError(f"run {self._path.parent.name} was deleted by another process")
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has the exclusive lock; nothing is created by asking.
+
+    :raises StorageError: the file is there, but can not be opened or probed.
+    """
+    with storage_errors(path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""Events into the store, checkpoints onto the disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TypeVar
+
+from engine import checkpoint
+from engine.control import Control, Desired
+from engine.errors import CheckpointError, StorageError
+from engine.events import (
+    CheckpointDue,
+    Diverged,
+    EpochDone,
+    Event,
+    LadderClimbed,
+    Paused,
+    RunEnded,
+    RunStarted,
+    SolverTrace,
+    StepsDone,
+    Unpaused,
+    Warned,
+)
+from engine.run import Run
+from engine.store import StoreWriter
+from engine.store_reader import CheckpointRow, StoreReader
+
+_RETRY_SECONDS = 1.0
+Listener = Callable[[Event], None]
+T = TypeVar("T")
+
+
+class Recorder:
+    """Writes one run's events; the caller holds the run's lock.
+
+    Where the disk is full, training waits until there is room, or until it is told to stop.
+
+    :param snapshot: gives the trainer's state of this moment.
+    :param listener: told of warnings that come up here.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        writer: StoreWriter,
+        control: Control,
+        snapshot: Callable[[], checkpoint.Snapshot],
+        keep: int,
+        listener: Listener,
+    ) -> None:
+        self._run = run
+        self._writer = writer
+        self._control = control
+        self._snapshot = snapshot
+        self._keep = keep
+        self._listener = listener
+        self._step = 0
+        with StoreReader(run.database) as reader:
+            self._kept = {row.step: row.best for row in reader.checkpoints()}
+
+    def record(self, event: Event) -> None:
+        """Store an event durably, but for single steps' traces, which wait for the next block.
+
+        :raises StorageError: the disk took nothing and the run was told to stop.
+        """
+        self._step = event.step if not isinstance(event, StepsDone) else event.steps[-1]
+        match event:
+            case StepsDone():
+                self._writer.append_block(event.steps, event.values)
+                self._writer.set_state({"step": self._step})
+            case EpochDone():
+                metrics = dict(event.metrics)
+                self._writer.append_metrics(event.step, metrics)
+                self._writer.set_state(
+                    {"step": event.step, "epoch": event.epoch, "metrics": metrics}
+                )
+            case SolverTrace():
+                self._writer.append_traces([event])
+                return
+            case CheckpointDue():
+                self._keep_state(event)
+            case RunStarted() | Unpaused():
+                self._note(event, status="running")
+            case Paused():
+                self._note(event, status="paused")
+            case Diverged() | LadderClimbed() | Warned():
+                self._note(event)
+            case RunEnded():
+                self._note(event, status=event.status, step=event.step, reason=event.reason)
+        self._insist(self._writer.commit)
+
+    def _note(self, event: Event, **state: object) -> None:
+        payload = {key: value for key, value in asdict(event).items() if key != "step"}
+        self._writer.append_event(self._step, type(event).__name__, payload)
+        if isinstance(event, RunStarted):
+            state["environment"] = dict(event.environment)
+        if state:
+            self._writer.set_state(state)
+
+    def _keep_state(self, event: CheckpointDue) -> None:
+        """Files first, then their hashes, then out with what is not kept."""
+        folder = self._run.checkpoints
+        hashes = self._insist(lambda: checkpoint.write(folder, event.step, self._snapshot()))
+        self._writer.add_checkpoint(
+            event.step,
+            tensors_sha256=hashes.tensors,
+            json_sha256=hashes.meta,
+            reason=event.reason,
+            epoch=event.epoch,
+            best=event.best,
+        )
+        self._insist(self._writer.commit)
+        self._kept[event.step] = event.best
+        for step in self._superseded():
+            self._writer.remove_checkpoint(step)
+            self._insist(self._writer.commit)
+            checkpoint.remove(folder, step)
+            del self._kept[step]
+
+    def _superseded(self) -> list[int]:
+        newest = sorted(self._kept, reverse=True)
+        best = next((step for step in newest if self._kept[step]), None)
+        return [step for step in newest[self._keep :] if step != best]
+
+    def _insist(self, action: Callable[[], T]) -> T:
+        """Do it, waiting as long as the disk refuses and nobody says stop."""
+        said = ""
+        while True:
+            try:
+                return action()
+            except StorageError as error:
+                if self._control.desired() is Desired.STOPPED:
+                    raise
+                if str(error) != said:
+                    said = str(error)
+                    self._listener(Warned(self._step, f"waiting for storage: {said}"))
+                time.sleep(_RETRY_SECONDS)
+
+
+def newest_state(run: Run, warn: Callable[[str], None]) -> checkpoint.Snapshot | None:
+    """The newest undamaged state of a run; none if it has never kept one.
+
+    :param warn: told of damaged ones that were passed over.
+    :raises CheckpointError: there are checkpoints, but all are damaged.
+    """
+    with StoreReader(run.database) as reader:
+        rows = reader.checkpoints()
+    damaged: list[CheckpointError] = []
+    for row in rows:
+        try:
+            state = _read(run, row)
+        except CheckpointError as error:
+            damaged.append(error)
+        else:
+            for problem in damaged:
+                warn(f"checkpoint {problem}; going on from step {row.step}")
+            return state
+    if damaged:
+        raise CheckpointError(
+            f"run {run.id}: none of its {len(damaged)} checkpoints can be used: {damaged[0]}; "
+            "nothing was changed"
+        )
+    return None
+
+
+def _read(run: Run, row: CheckpointRow) -> checkpoint.Snapshot:
+    hashes = checkpoint.Hashes(row.tensors_sha256, row.json_sha256)
+    return checkpoint.read(run.checkpoints, row.step, hashes)

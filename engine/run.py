@@ -1,0 +1,180 @@
+"""One run folder: its configuration, its status, its lock and what a person wants it to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from engine import strict_yaml
+from engine.atomic_files import replacing, storage_errors
+from engine.config import RunConfig, dump, validate
+from engine.control import Desired
+from engine.errors import StorageError
+from engine.locks import RunLock, is_locked
+from engine.store_reader import StoreReader
+
+_MAX_REQUEST_BYTES = 4096
+_NAME_LINES = re.compile(r"^name:.*(?:\n[ \t]+.*|\n(?=\n))*", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person wants a run to do, and why."""
+
+    desired: Desired
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run by its folder; asking it costs a look at the disk every time."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+    @property
+    def database(self) -> Path:
+        """The store, for :mod:`engine.store`."""
+        return self.path / "run.db"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def lock_file(self) -> Path:
+        """What the trainer locks; nothing but :mod:`engine.locks` may open it."""
+        return self.path / "lock"
+
+    @property
+    def request_file(self) -> Path:
+        """Where :meth:`set_desired` leaves its word."""
+        return self.path / "desired.json"
+
+    @property
+    def created(self) -> float:
+        """Seconds since the epoch; 0 where the lock file that keeps it is gone."""
+        try:
+            return self.lock_file.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
+    def name(self) -> str | None:
+        """The label in the configuration, read without parsing all of it (which is slow)."""
+        try:
+            found = _NAME_LINES.search(self._config_file.read_text(encoding="utf-8"))
+            name = yaml.safe_load(found[0])["name"] if found else None
+        except (OSError, ValueError, yaml.YAMLError):
+            return None
+        return name if isinstance(name, str) else None
+
+    def exists(self) -> bool:
+        """Whether there is a run in the folder."""
+        return self._config_file.is_file()
+
+    def config(self) -> RunConfig:
+        """What the run does.
+
+        :raises ConfigError: the file was changed and is wrong now.
+        :raises StorageError: it can not be read.
+        """
+        source = f"{self.id}/{self._config_file.name}"
+        with storage_errors(self._config_file):
+            content = self._config_file.read_bytes()
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise StorageError(f"{self._config_file}: not UTF-8 text") from error
+        return validate(strict_yaml.parse(text, source), source=source)
+
+    def save_config(self, config: RunConfig) -> None:
+        """Replace the configuration.
+
+        :raises StorageError: it can not be written; the old one is still there.
+        """
+        with storage_errors(self._config_file), replacing(self._config_file) as stream:
+            stream.write(dump(config))
+
+    def lock(self, wait: float = 1.0) -> RunLock:
+        """Take the exclusive right to write the run; release it by ``with``.
+
+        :param wait: seconds to try while readers probe.
+        :raises BusyError: another process has the run.
+        :raises StorageError: it can not be locked.
+        """
+        return RunLock(self.lock_file, wait=wait)
+
+    def is_live(self) -> bool:
+        """Whether a process has the run; nothing is created by asking.
+
+        :raises StorageError: the lock is there, but can not be probed.
+        """
+        return is_locked(self.lock_file)
+
+    def request(self) -> Request | None:
+        """The last word of a person; none if there is none that can be read."""
+        try:
+            with self.request_file.open("rb") as stream:
+                found = json.loads(stream.read(_MAX_REQUEST_BYTES))
+            return Request(Desired(found["desired"]), str(found.get("reason", "")))
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return None
+
+    def desired(self) -> Desired:
+        """What the run should do; ``RUNNING`` where nobody said anything that can be read.
+
+        The file is replaced atomically, so only something foreign can have damaged it. To go on
+        then loses nothing, and the next :meth:`set_desired` repairs it.
+        """
+        request = self.request()
+        return request.desired if request else Desired.RUNNING
+
+    def set_desired(self, desired: Desired, reason: str = "") -> None:
+        """Say what the run should do; it stays said when both processes die.
+
+        :param reason: why, at most 200 characters of it; shown where the run ends because of it.
+        :raises StorageError: it can not be written; the old word still holds.
+        """
+        text = json.dumps({"desired": desired.value, "reason": reason[:200]})
+        with storage_errors(self.request_file), replacing(self.request_file) as stream:
+            stream.write(text)
+
+    def status(self) -> str:
+        """How the run is: its stored status, or ``interrupted`` if its process died running.
+
+        A run whose process died while it was paused is still ``paused``: it waits to be told.
+
+        :raises StorageError: the store can not be read.
+        """
+        status = self._stored_status()
+        if status == "running" and not self.is_live():
+            # it may have ended between our two looks; if so, its last word is stored by now
+            status = self._stored_status()
+            return "interrupted" if status == "running" else status
+        return status
+
+    def request_signature(self) -> tuple[int, int, int] | None:
+        """Changes when :meth:`set_desired` was called; cheaper than reading."""
+        try:
+            found = self.request_file.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _stored_status(self) -> str:
+        with StoreReader(self.database) as reader:
+            return str(reader.state().get("status", "created"))
+
+    @property
+    def _config_file(self) -> Path:
+        return self.path / "config.yaml"

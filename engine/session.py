@@ -1,0 +1,104 @@
+"""One sitting of a run in this process: from its folder, through training, into its store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.config import RunConfig
+from engine.control import Control
+from engine.data import Progress, load_dataset
+from engine.devices import choose_device
+from engine.errors import CheckpointError
+from engine.events import Event, RunEnded, Warned
+from engine.recorder import Listener, Recorder, newest_state
+from engine.run import Run
+from engine.store import StoreWriter
+from engine.training import Trainer
+
+_MUST_AGREE = ("torch", "device", "threads", "data_sha256", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """What a sitting needs beside the run.
+
+    :ivar control: asked between steps.
+    :ivar listener: told of every event after it was stored.
+    :ivar data_dir: where data sets are kept.
+    :ivar progress: told how the data are coming along.
+    :ivar allow_inexact: go on although versions, device, threads or data have changed.
+    """
+
+    control: Control
+    listener: Listener
+    data_dir: Path
+    progress: Progress | None = None
+    allow_inexact: bool = False
+
+
+def sit(run: Run, sitting: Sitting) -> RunEnded:
+    """Train a run from its newest checkpoint, or from the start if it has none.
+
+    :raises BusyError: another process has the run.
+    :raises CheckpointError: no checkpoint can be used, or it does not fit what there is now.
+    :raises ConfigError: the configuration does not fit data or machine.
+    :raises DataError: the data are not there.
+    :raises StorageError: the store can not be used.
+    """
+    with run.lock():
+        config = run.config()
+        device = choose_device(config.device)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        warnings: list[str] = []
+        state = newest_state(run, warnings.append)
+        dataset = load_dataset(
+            config.data, device=device, cache_dir=sitting.data_dir, progress=sitting.progress
+        )
+        trainer = Trainer(config, dataset, device, sitting.control, state)
+        if state is not None and not sitting.allow_inexact:
+            _check_environment(run, state.meta["environment"], trainer.environment())
+        with StoreWriter(run.database) as writer:
+            writer.rewind(trainer.step if state is not None else -1)
+            recorder = Recorder(
+                run, writer, sitting.control, trainer.snapshot, config.log.keep, sitting.listener
+            )
+
+            def tell(event: Event) -> None:
+                recorder.record(event)
+                sitting.listener(event)
+
+            for text in warnings:
+                tell(Warned(trainer.step, text))
+            for event in trainer.events():
+                tell(event)
+                if isinstance(event, RunEnded):
+                    return event
+    raise AssertionError("a trainer ends with RunEnded")
+
+
+def prepare_run_data(config: RunConfig, data_dir: Path, progress: Progress | None) -> None:
+    """Find, download and decode the data of a run that does not exist yet.
+
+    :raises ConfigError: the device is not there, or the settings do not fit the data.
+    :raises DataError: the data are not there.
+    """
+    from engine.data import prepare
+
+    choose_device(config.device)
+    prepare(config.data, cache_dir=data_dir, progress=progress)
+
+
+def _check_environment(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [key for key in _MUST_AGREE if before.get(key) != now.get(key)]
+    if changed:
+        listed = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)
+        raise CheckpointError(
+            f"run {run.id} can not be continued bit for bit: {listed}; "
+            "--allow-inexact continues it all the same"
+        )

@@ -1,0 +1,255 @@
+"""Reading the SQLite database of a run, while it is written or long after."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import StorageError
+from engine.events import SolverTrace
+from engine.store_format import check_version, database_errors
+
+_BUSY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """A stored fact."""
+
+    id: int
+    """Grows with every event and is never used again."""
+    step: int
+    time: float
+    """Seconds since the epoch."""
+    kind: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """A stored checkpoint and the SHA-256 of its two files, in hexadecimal."""
+
+    step: int
+    tensors_sha256: str
+    json_sha256: str
+    reason: str
+    epoch: int
+    best: bool
+    time: float
+    """Seconds since the epoch."""
+
+
+class StoreReader:
+    """Never writes and never keeps the writer waiting. May change threads, but not be shared.
+
+    Every method raises :class:`StorageError` where the database can not be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the store of a run.
+
+        :param path: the database.
+        :raises StorageError: it is missing, damaged or of another version.
+        """
+        self.path = path
+        if not path.is_file():
+            raise StorageError(f"{path}: expected the database of a run, found no file")
+        with database_errors(path):
+            self._connection = _connect(path)
+            try:
+                check_version(self._connection, path)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> StoreReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def data_version(self) -> int:
+        """Another number after every commit of the writer; cheap enough to be asked often.
+
+        Numbers of two readers can not be compared.
+        """
+        return int(self._fetch("PRAGMA data_version")[0][0])
+
+    def state(self) -> dict[str, Any]:
+        """All that the writer set: ``status``, ``created``, ``updated`` and more."""
+        return {key: json.loads(value) for key, value in self._fetch("SELECT * FROM state")}
+
+    def keys(self) -> tuple[str, ...]:
+        """Keys of metrics that have a value, sorted."""
+        return tuple(name for name, _ in self._numbered_keys())
+
+    def row_count(self) -> int:
+        """Values of metrics in all."""
+        return int(self._fetch("SELECT count(*) FROM metric_values")[0][0])
+
+    def series(
+        self, key: str, after_step: int = -1
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The values of one metric.
+
+        :param after_step: leave out this step and all before it.
+        :returns: steps, ascending, and values, both of shape (n,); an unknown key has none.
+        """
+        rows = self._fetch(
+            "SELECT step, coalesce(value, special) FROM metric_values"
+            " WHERE key_id = (SELECT id FROM keys WHERE name = ?) AND step > ? ORDER BY step",
+            (key, after_step),
+        )
+        steps = np.fromiter((step for step, _ in rows), np.int64, len(rows))
+        values = np.fromiter((float(value) for _, value in rows), np.float64, len(rows))
+        return steps, values
+
+    def rows(self) -> Iterator[tuple[int, str, float]]:
+        """Every (step, key, value), in the order of step and key, as of the first one's moment.
+
+        They are read as they are asked for, not held in memory.
+        """
+        with self._snapshot():
+            # an index by key is all there is; to merge the keys is cheaper than to have two
+            columns = [self._column(name, number) for name, number in self._numbered_keys()]
+            yield from heapq.merge(*columns, key=itemgetter(0, 1))
+
+    def traces(self, *, layer: str | None = None, after_step: int = -1) -> list[SolverTrace]:
+        """What the solvers did, in the order of step and layer.
+
+        :param layer: only this one.
+        :param after_step: leave out this step and all before it.
+        """
+        rows = self._fetch(
+            "SELECT step, layer, form, solver, size, beta, iterations, stop_reason, true_residual,"
+            " descent_cosine, residual FROM traces"
+            " WHERE step > ? AND (? IS NULL OR layer = ?) ORDER BY step, layer, iteration",
+            (after_step, layer, layer),
+        )
+        return [_trace(list(group)) for _, group in groupby(rows, key=itemgetter(0, 1))]
+
+    def events(self, after_id: int = 0) -> list[EventRow]:
+        """Facts in the order they were stored.
+
+        :param after_id: leave out this one and all before it.
+        """
+        rows = self._fetch("SELECT * FROM events WHERE id > ? ORDER BY id", (after_id,))
+        return [
+            EventRow(number, step, time, kind, json.loads(payload))
+            for number, step, time, kind, payload in rows
+        ]
+
+    def checkpoints(self) -> list[CheckpointRow]:
+        """What can be gone on from, newest first."""
+        rows = self._fetch(
+            "SELECT step, tensors_sha256, json_sha256, reason, epoch, best, time FROM checkpoints"
+            " ORDER BY step DESC"
+        )
+        return [
+            CheckpointRow(step, tensors, sidecar, reason, epoch, bool(best), time)
+            for step, tensors, sidecar, reason, epoch, best, time in rows
+        ]
+
+    def _numbered_keys(self) -> list[tuple[str, int]]:
+        return self._fetch(
+            "SELECT name, id FROM keys"
+            " WHERE EXISTS (SELECT 1 FROM metric_values WHERE key_id = id) ORDER BY name"
+        )
+
+    def _column(self, name: str, number: int) -> Iterator[tuple[int, str, float]]:
+        cursor = self._connection.execute(
+            "SELECT step, coalesce(value, special) FROM metric_values WHERE key_id = ?"
+            " ORDER BY step",
+            (number,),
+        )
+        for step, value in cursor:
+            yield step, name, float(value)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Let all reads within see the same state; a snapshot within a snapshot is the same one."""
+        with database_errors(self.path):
+            outermost = not self._connection.in_transaction
+            if outermost:
+                self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                # somebody who stopped reading halfway may have closed the reader meanwhile
+                with suppress(sqlite3.ProgrammingError):
+                    if outermost:
+                        self._connection.execute("COMMIT")
+
+    def _fetch(self, statement: str, arguments: tuple[Any, ...] = ()) -> list[Any]:
+        with database_errors(self.path):
+            return self._connection.execute(statement, arguments).fetchall()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        return _open(path, "mode=ro")
+    except sqlite3.OperationalError as error:
+        # A reader needs the writer's -shm file and makes it where there is none. In a folder that
+        # can not be written there is no writer either, and without a log nothing is missed.
+        log = path.with_name(f"{path.name}-wal")
+        refused = error.sqlite_errorcode & 0xFF in (
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+        )
+        if not refused or (log.exists() and log.stat().st_size):
+            raise
+        return _open(path, "mode=ro&immutable=1")
+
+
+def _open(path: Path, options: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{options}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _trace(rows: list[tuple[Any, ...]]) -> SolverTrace:
+    step, layer, form, solver, size, beta, iterations, stop_reason, true, cosine, _ = rows[0]
+    return SolverTrace(
+        step=step,
+        layer=layer,
+        form=form,
+        solver=solver,
+        size=size,
+        beta=float(beta),
+        iterations=iterations,
+        stop_reason=stop_reason,
+        residuals=tuple(float(row[-1]) for row in rows if row[-1] is not None),
+        true_residual=float(true),
+        descent_cosine=float(cosine),
+    )

@@ -1,0 +1,69 @@
+"""What a run came to, in one plain mapping: for lists, JSON and tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.config import RunConfig
+from engine.errors import ConfigError, StorageError
+from engine.run import Run
+from engine.store_reader import StoreReader
+
+_METRICS = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+
+
+def summarize(run: Run) -> dict[str, Any]:
+    """Identity, status, position and latest evaluation of a run.
+
+    Accuracies are fractions, ``seconds`` are seconds of training; what there is not is ``None``.
+
+    :raises ConfigError: its configuration was damaged.
+    :raises StorageError: its store can not be read.
+    """
+    config = run.config()
+    status = run.status()
+    with StoreReader(run.database) as reader:
+        state = reader.state()
+    metrics = state.get("metrics", {})
+    return {
+        "id": run.id,
+        "name": config.name,
+        "status": status,
+        "preset": config.preset,
+        **_method(config),
+        "seed": config.seed,
+        "epoch": state.get("epoch", 0),
+        "epochs": config.epochs,
+        "steps": state.get("step", 0),
+        **{key: metrics.get(key) for key in _METRICS},
+        "seconds": metrics.get("time/train"),
+        "created": state.get("created"),
+        "updated": state.get("updated"),
+        "reason": state.get("reason") or None,
+        "diverged": status == "diverged",
+    }
+
+
+def summarize_or_explain(run: Run) -> dict[str, Any]:
+    """The same for lists, where one damaged run must not hide the others."""
+    try:
+        return summarize(run)
+    except (ConfigError, StorageError) as error:
+        return {"id": run.id, "name": None, "status": "unreadable", "reason": str(error)}
+
+
+def _method(config: RunConfig) -> dict[str, Any]:
+    method = config.method
+    proximal = method.name != "backprop"
+    return {
+        "method": method.name,
+        "tau": method.tau,
+        "tau_theta": method.tau_theta if proximal else None,
+    }

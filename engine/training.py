@@ -1,0 +1,284 @@
+"""The training loop: events out, control in, and nothing else.
+
+The loop waits for the device only when a block of step metrics is brought over (twice a second)
+and around evaluations and checkpoints. The order of the samples is a function of seed and epoch,
+so that a run is continued exactly from its weights, optimiser state and position.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine import devices
+from engine.checkpoint import Snapshot
+from engine.config import RunConfig
+from engine.control import AlwaysRun, Control, Desired
+from engine.data.dataset import Dataset
+from engine.events import (
+    CheckpointDue,
+    CheckpointReason,
+    Diverged,
+    EndStatus,
+    EpochDone,
+    Event,
+    LadderClimbed,
+    Paused,
+    RunEnded,
+    RunStarted,
+    SolverTrace,
+    Unpaused,
+)
+from engine.layers import prox_layers
+from engine.learner import Learner
+from engine.optimizers import step_size
+from engine.solvers import SolverStats
+from engine.step_log import NotFinite, StepLog
+
+_POLL_SECONDS = 0.05
+
+
+class Trainer:
+    """One run, from the start or from a snapshot.
+
+    :param config: what to do.
+    :param dataset: samples on ``device``.
+    :param device: where to train.
+    :param control: asked between steps whether to go on.
+    :param resume: state to go on from.
+    :raises CheckpointError: when ``resume`` is of another network or optimiser.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        device: torch.device,
+        control: Control | None = None,
+        resume: Snapshot | None = None,
+    ) -> None:
+        self.config = config
+        self.learner = Learner(config, dataset, device)
+        self.epoch = 0
+        """Whole epochs trained."""
+        self.batch = 0
+        """Batches trained of the epoch after those."""
+        self.step = 0
+        self.batches = math.ceil(len(dataset.train) / config.batch_size)
+        """Steps an epoch; the last one may have fewer samples."""
+        self._control: Control = control or AlwaysRun()
+        self._log = StepLog(device)
+        self._traces: list[tuple[int, Mapping[str, SolverStats]]] = []
+        self._watch = devices.Stopwatch(device)
+        self._epoch_began = 0.0  # training seconds
+        self._checkpoint_made = 0.0  # training seconds
+        self._checkpoint_step = 0
+        self._started = time.time()
+        self._best: float | None = None
+        self._resumed = resume is not None
+        if resume is not None:
+            self._restore(resume)
+
+    def events(self) -> Iterator[Event]:
+        """Train, telling what happens. After a :class:`CheckpointDue` ask for :meth:`snapshot`
+        before taking the next event."""
+        yield RunStarted(self.step, self.epoch, self._resumed, self.batches, self.environment())
+        status: EndStatus
+        try:
+            status, reason = yield from self._train()
+        except NotFinite as found:
+            self.step = found.step  # later steps went on with what was broken
+            yield Diverged(found.step, found.cause)
+            status, reason = "diverged", found.cause
+        yield RunEnded(self.step, self.epoch, status, reason)
+
+    def environment(self) -> dict[str, str | int | float]:
+        """What the bits of the result may depend on beside the configuration."""
+        learner = self.learner
+        return {
+            **devices.describe(self.config, learner.device),
+            "data": learner.dataset.label,
+            "data_sha256": learner.dataset.digest,
+        }
+
+    def snapshot(self) -> Snapshot:
+        """The complete state; its tensors are those in use, so write them before going on."""
+        meta = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "best": self._best,
+            "seconds": {
+                "train": self._watch.stop(),
+                "epoch_began": self._epoch_began,
+                "started": self._started,
+            },
+            "environment": self.environment(),
+            "generators": self.learner.generators(),
+        }
+        return Snapshot(self.learner.tensors(), meta)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        meta = snapshot.meta
+        self.learner.restore(snapshot.tensors, meta["generators"])
+        self.epoch, self.batch, self.step = meta["epoch"], meta["batch"], meta["step"]
+        self._best = meta["best"]
+        seconds = meta["seconds"]
+        self._watch = devices.Stopwatch(self.learner.device, seconds["train"])
+        self._epoch_began = seconds["epoch_began"]
+        self._started = seconds["started"]
+        self._checkpoint_made, self._checkpoint_step = seconds["train"], self.step
+
+    def _train(self) -> Generator[Event, None, tuple[EndStatus, str]]:
+        if self.step == 0:
+            yield from self._evaluate()
+        while self.epoch < self.config.epochs and not self._out_of_time():
+            order = epoch_order(self.config.seed, self.epoch, len(self.learner.dataset.train))
+            order = order.to(self.learner.device)
+            while self.batch < self.batches and not self._out_of_time():
+                if self._control.desired() is not Desired.RUNNING:
+                    yield from self._hold()
+                    if self._control.desired() is Desired.STOPPED:
+                        return "stopped", self._control.stop_reason()
+                first = self.batch * self.config.batch_size
+                self._step(order[first : first + self.config.batch_size])
+                if self._log.due:
+                    yield from self._flush()
+                if self._checkpoint_is_due():
+                    yield from self._checkpoint("interval")
+            yield from self._flush()
+            if self.batch == self.batches:
+                self.epoch, self.batch = self.epoch + 1, 0
+            yield from self._evaluate()
+        return "finished", "" if self.epoch == self.config.epochs else "time limit"
+
+    def _step(self, indices: Tensor) -> None:
+        self._watch.start()
+        every = self.config.log.trace_every
+        position = self.epoch + self.batch / self.batches
+        tau = step_size(self.config.schedule, self.config.method.tau, position, self.config.epochs)
+        self.step += 1
+        self.batch += 1
+        record = every > 0 and self.step % every == 0
+        result = self.learner.step(indices, tau, record=record)
+        if record:
+            self._traces.append((self.step, result.stats))
+        on_host = {
+            "tau": tau,
+            "time/train": self._watch.seconds,
+            "time/wall": time.time() - self._started,
+        }
+        self._log.add(self.step, result.loss, result.direction_norm, on_host)
+
+    def _flush(self) -> Iterator[Event]:
+        """Bring the steps since the last flush over.
+
+        :raises NotFinite: after the steps up to the first that failed were told of.
+        """
+        self._watch.stop()
+        block, failure = self._log.take(self.epoch + 1)
+        if block is not None:
+            yield block
+        traces, self._traces = self._traces, []
+        for step, stats in traces:
+            if failure is None or step <= failure.step:
+                yield from (_trace(step, layer, found) for layer, found in stats.items())
+        for name, layer in prox_layers(self.learner.model):
+            counts = layer.ladder.take_counts()
+            if counts:
+                by_label = {rung.label: count for rung, count in counts.items()}
+                yield LadderClimbed(self.step, name, by_label)
+        if failure is not None:
+            raise failure
+
+    def _evaluate(self) -> Iterator[Event]:
+        """Evaluate all parts of the data, then keep the state where that is due."""
+        seconds = self._watch.stop()
+        metrics = {"epoch": self.epoch + self.batch / self.batches, **self.learner.evaluate()}
+        metrics["time/epoch"] = seconds - self._epoch_began
+        metrics["time/train"] = seconds
+        metrics["time/wall"] = time.time() - self._started
+        if self.batch == 0:
+            self._epoch_began = seconds
+        yield EpochDone(metrics["epoch"], self.step, metrics)
+        if not math.isfinite(metrics["train_loss"]):
+            raise NotFinite(self.step, "loss of the training data is not finite")
+        if self.step == 0:
+            return
+        best = self._is_best(metrics.get("val_accuracy"))
+        ends = self.epoch == self.config.epochs or self._out_of_time()
+        if ends or best or self.epoch % self.config.log.checkpoint_epochs == 0:
+            yield from self._checkpoint("end" if ends else "epoch", best=best)
+
+    def _is_best(self, score: float | None) -> bool:
+        if score is None or (self._best is not None and score <= self._best):
+            return False
+        self._best = score
+        return True
+
+    def _hold(self) -> Iterator[Event]:
+        """Keep the state, then wait until told to run or to stop."""
+        paused = False
+        while (desired := self._control.desired()) is not Desired.RUNNING:
+            if self.step != self._checkpoint_step:
+                yield from self._checkpoint("stop" if desired is Desired.STOPPED else "pause")
+            if desired is Desired.STOPPED:
+                return
+            if not paused:
+                paused = True
+                yield Paused(self.step)
+            time.sleep(_POLL_SECONDS)
+        yield Unpaused(self.step)
+
+    def _checkpoint(self, reason: CheckpointReason, *, best: bool = False) -> Iterator[Event]:
+        """Offer the state to be kept.
+
+        :raises NotFinite: instead, when it is not worth keeping.
+        """
+        yield from self._flush()
+        if not self.learner.is_finite():
+            raise NotFinite(self.step, "weights are not finite after the update")
+        self._checkpoint_made, self._checkpoint_step = self._watch.seconds, self.step
+        yield CheckpointDue(self.step, self.epoch, reason, best)
+
+    def _checkpoint_is_due(self) -> bool:
+        """Within an epoch; its end has a checkpoint of its own."""
+        elapsed = self._watch.seconds - self._checkpoint_made
+        return self.batch < self.batches and elapsed > 60 * self.config.log.checkpoint_minutes
+
+    def _out_of_time(self) -> bool:
+        limit = self.config.max_seconds
+        return limit is not None and self._watch.seconds >= limit
+
+
+def epoch_order(seed: int, epoch: int, samples: int) -> Tensor:
+    """The permutation of the training samples in an epoch (counted from 0), int64 ``(samples,)``.
+
+    A function of its arguments alone.
+    """
+    entropy = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
+    generator = torch.Generator().manual_seed(int(entropy[0] >> np.uint64(1)))
+    return torch.randperm(samples, generator=generator)
+
+
+def _trace(step: int, layer: str, stats: SolverStats) -> SolverTrace:
+    found = stats.to_host()
+    assert isinstance(found.residuals, tuple)
+    return SolverTrace(
+        step=step,
+        layer=layer,
+        form=found.form,
+        solver=found.solver,
+        size=found.size,
+        beta=float(found.beta),
+        iterations=int(found.iterations),
+        stop_reason=found.stop_reason,
+        residuals=found.residuals,
+        true_residual=float(found.true_residual),
+        descent_cosine=float(found.cosine),
+    )

@@ -1,0 +1,57 @@
+"""Entry point: runs a command and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from engine.errors import ProxPropError
+from proxprop_cli.exit_codes import Exit, exit_code
+from proxprop_cli.output import Output
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; gives the exit code."""
+    from proxprop_cli.app import app
+
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        result = app(arguments, prog_name="proxprop", standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "proxprop"
+        return _fail(f"{error.format_message()} (see '{where} --help')", Exit.USAGE)
+    except click.ClickException as error:
+        return _fail(error.format_message(), Exit.ERROR)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", Exit.INTERRUPTED)
+    except ProxPropError as error:
+        if debug:
+            raise
+        return _fail(str(error), exit_code(error))
+    except BrokenPipeError:
+        # whoever read us has gone; keep the interpreter from complaining at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.ERROR
+    except Exception as error:
+        if debug:
+            raise
+        text = f"internal error: {type(error).__name__}: {error} (run with --debug to see where)"
+        return _fail(text, Exit.ERROR)
+    return result if isinstance(result, int) else Exit.OK
+
+
+def _fail(message: str, code: Exit) -> int:
+    Output().note("proxprop: " + " ".join(message.splitlines()))
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Puts the command line together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from proxprop_cli import __version__
+from proxprop_cli.commands import control, export, presets, resume, runs, train
+
+app = typer.Typer(
+    name="proxprop",
+    help="Train neural networks by Proximal Backpropagation, and see what implicit steps do.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("train")(train.train)
+app.command("resume")(resume.resume)
+app.command("pause")(control.pause)
+app.command("stop")(control.stop)
+app.add_typer(runs.app, name="runs")
+app.add_typer(presets.app, name="presets")
+app.command("export")(export.export)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"proxprop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Train neural networks by Proximal Backpropagation, and see what implicit steps do.
+
+    Begin with 'proxprop train', which trains on a data set that needs no download.
+    """

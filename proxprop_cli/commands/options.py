@@ -1,0 +1,158 @@
+"""Options that several commands share, defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
+    from engine.runs import Runs
+
+
+def _complete_presets(incomplete: str) -> list[str]:
+    from proxprop_cli.presets import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def _complete_keys(incomplete: str) -> list[str]:
+    from engine.config import known_keys
+
+    return [f"{key}=" for key in known_keys() if key.startswith(incomplete)]
+
+
+def _complete_runs(incomplete: str) -> list[str]:
+    from engine.runs import Runs, default_root
+
+    ids = [run.id for run in Runs(default_root()).all()]
+    return [id for id in ["latest", *ids] if id.startswith(incomplete)]
+
+
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        "-p",
+        metavar="NAME|FILE.yaml",
+        help="Experiment to run; see 'proxprop presets list'.",
+        autocompletion=_complete_presets,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any key of the configuration, such as model.hidden=[64,64]; repeatable.",
+        autocompletion=_complete_keys,
+    ),
+]
+MethodOption = Annotated[
+    str | None,
+    typer.Option("--method", metavar="NAME", help="backprop, exact or cgN (cg1, cg3, …)."),
+]
+TauOption = Annotated[float | None, typer.Option(help="Step size, the optimiser's learning rate.")]
+TauThetaOption = Annotated[float | None, typer.Option(help="Proximal step size.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training samples.")]
+MaxSecondsOption = Annotated[
+    float | None, typer.Option(help="End after so many seconds of training, without evaluation.")
+]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Samples a step.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of weights and sample order.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to train.")
+]
+NameOption = Annotated[str | None, typer.Option(help="Label of the run.")]
+PlainOption = Annotated[bool, typer.Option("--plain", help="Print one line an epoch.")]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Train in the background and give the terminal back.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output; implies --plain.")
+]
+FailOption = Annotated[
+    bool, typer.Option("--fail-on-divergence", help="Exit with 7 when training diverges.")
+]
+DirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir",
+        envvar="PROXPROP_DIR",
+        metavar="PATH",
+        help="Folder of the runs; default: your data folder.",
+        show_default=False,
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="PROXPROP_DATA_DIR",
+        metavar="PATH",
+        help="Folder of data sets; default: your cache folder.",
+        show_default=False,
+    ),
+]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Id, unique beginning of one, name, or 'latest'.",
+        autocompletion=_complete_runs,
+    ),
+]
+RunsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="Ids, unique beginnings of them, names, or 'latest'.",
+        autocompletion=_complete_runs,
+    ),
+]
+
+
+def open_runs(folder: Path | None) -> Runs:
+    """The runs in a folder, or in the default one."""
+    from engine.runs import Runs, default_root
+
+    return Runs(folder or default_root())
+
+
+def build_config(
+    preset: str, assignments: list[str] | None, method: str | None, values: dict[str, Any]
+) -> RunConfig:
+    """The configuration of one run: preset, then its settings for the method, then options.
+
+    :param assignments: ``key=value`` texts of ``--set``.
+    :param values: dotted keys from options of their own; those that are ``None`` were not given.
+    :raises ConfigError: one line on what is wrong.
+    """
+    from engine.config import resolve
+    from proxprop_cli.presets import load
+
+    document, source = load(preset)
+    overrides = parse_assignments(assignments or [])
+    overrides |= {key: value for key, value in values.items() if value is not None}
+    overrides.setdefault("preset", preset)
+    return resolve(document, method=method, overrides=overrides, source=source)
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """``["a.b=1"]`` as ``{"a.b": 1}``; values are YAML scalars or flow lists.
+
+    :raises ConfigError: there is no ``=``, or the value is no YAML.
+    """
+    from engine.strict_yaml import parse_scalar
+
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {assignment!r}: expected KEY=VALUE, such as epochs=5")
+        found[key.strip()] = parse_scalar(text)
+    return found

@@ -1,0 +1,95 @@
+"""``proxprop resume``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import ConfigError
+from proxprop_cli.commands import options as opt
+from proxprop_cli.output import Output
+
+if TYPE_CHECKING:
+    from engine.run import Run
+
+
+def resume(
+    run: opt.RunArgument,
+    epochs: Annotated[
+        int | None, typer.Option(help="New number of epochs; extends a finished run.")
+    ] = None,
+    max_seconds: opt.MaxSecondsOption = None,
+    plain: opt.PlainOption = False,
+    detach: opt.DetachOption = False,
+    as_json: opt.JsonOption = False,
+    fail_on_divergence: opt.FailOption = False,
+    allow_inexact: Annotated[
+        bool,
+        typer.Option(
+            "--allow-inexact",
+            help="Go on although versions, device, threads or data have changed: other bits.",
+        ),
+    ] = False,
+    runs_dir: opt.DirOption = None,
+    data_dir: opt.DataDirOption = None,
+) -> None:
+    """Let a run go on: a paused one, or one that was stopped or interrupted."""
+    from engine.control import Desired
+
+    output = Output(as_json=as_json)
+    found = opt.open_runs(runs_dir).find(run)
+    if found.is_live():
+        if epochs is not None or max_seconds is not None:
+            raise ConfigError(f"run {found.id} is being trained; stop it to change its limits")
+        found.set_desired(Desired.RUNNING)
+        output.line(f"run {found.id} goes on")
+        _report(found, output)
+        return
+    status = found.status()
+    if status == "diverged":
+        raise ConfigError(f"run {found.id} diverged; start another with a smaller step size")
+    changed = _extend(found, epochs=epochs, max_seconds=max_seconds)
+    if status == "finished" and not changed:
+        output.line(f"run {found.id} is finished; --epochs extends it")
+        _report(found, output)
+        return
+    from proxprop_cli import sitting
+
+    found.set_desired(Desired.RUNNING)
+    if detach:
+        sitting.detach(found, data_dir, output, allow_inexact=allow_inexact)
+        return
+    code = sitting.train(
+        found,
+        data_dir,
+        output,
+        plain=plain or as_json,
+        fail_on_divergence=fail_on_divergence,
+        allow_inexact=allow_inexact,
+    )
+    raise typer.Exit(code)
+
+
+def _extend(run: Run, **limits: int | float | None) -> bool:
+    """Put new limits into the run's configuration; gives whether that lets it train longer."""
+    from engine.config import validate
+
+    config = run.config()
+    given: dict[str, Any] = {key: value for key, value in limits.items() if value is not None}
+    if not given:
+        return False
+    extended = validate({**config.model_dump(mode="json"), **given}, source="resume")
+    if extended.epochs < config.epochs:
+        raise ConfigError(
+            f"epochs: run {run.id} has {config.epochs} already; give more, found {extended.epochs}"
+        )
+    run.save_config(extended)
+    return extended != config
+
+
+def _report(run: Run, output: Output) -> None:
+    from engine.summary import summarize
+
+    summary = summarize(run)
+    output.document({"run": summary.pop("id"), **summary})

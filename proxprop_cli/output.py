@@ -1,0 +1,126 @@
+"""The only writer to standard output and standard error.
+
+Results go to standard output; everything said beside them goes to standard error. With ``--json``
+standard output gets exactly one JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Output:
+    """How one command talks.
+
+    :param as_json: one document on standard output, all else on standard error.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+
+    def line(self, text: str = "") -> None:
+        """A line of the result; with ``--json`` on standard error."""
+        _write(sys.stderr if self.as_json else sys.stdout, text)
+
+    def note(self, text: str) -> None:
+        """A line beside the result."""
+        _write(sys.stderr, text)
+
+    def document(self, content: Mapping[str, Any]) -> None:
+        """The JSON document; NaN and infinities become null. Nothing without ``--json``."""
+        if self.as_json:
+            _write(sys.stdout, json.dumps(finite(content), ensure_ascii=True))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Aligned columns: a light table in a terminal, plain text elsewhere."""
+        if self.as_json:
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+        for column in columns:
+            numeric = column not in _TEXT_COLUMNS
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        width = None if sys.stdout.isatty() else 200
+        console(stderr=False, width=width).print(table)
+
+    def terminal(self) -> bool:
+        """Whether a person watches what :meth:`note` says."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+_TEXT_COLUMNS = ("id", "name", "status", "preset", "method", "description", "key", "value")
+
+
+def console(*, stderr: bool, width: int | None = None) -> Console:
+    """A Rich console that adds no markup and no highlighting of its own."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+
+
+def printable(text: str) -> str:
+    """The text with control and format characters (Unicode Cc, Cf and line separators) escaped.
+
+    A run's name may hold anything; nothing of it must reach a terminal as a command.
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else character
+        for character in text
+    )
+
+
+def finite(value: Any) -> Any:
+    """The value with None in place of every NaN and infinity, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for people: significant digits, ``-`` where there is none."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.{digits}g}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage."""
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as ``12.3 s``, ``3:05`` or ``1:02:03``."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _write(stream: Any, text: str) -> None:
+    stream.write(printable(text) + "\n")
+    stream.flush()

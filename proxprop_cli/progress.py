@@ -1,0 +1,205 @@
+"""How far data and training have come: a bar in a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from engine.config import RunConfig
+from engine.events import (
+    Diverged,
+    EpochDone,
+    Event,
+    LadderClimbed,
+    Paused,
+    RunEnded,
+    RunStarted,
+    StepsDone,
+    Unpaused,
+    Warned,
+)
+from proxprop_cli.output import Output, console, duration, number, percent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class DataProgress:
+    """Progress of downloads and decoding; called with what, done and total (none: unknown)."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Tell how far it is."""
+        if not self._output.terminal():
+            if what != self._what:
+                self._output.note(f"{what} …")
+            self._what = what
+            return
+        if self._bar is None or what != self._what:
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+            self.close()
+            self._what = what
+            self._bar = Progress(
+                "{task.description}",
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                console=console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(what, total=total)
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+            if total is not None and done >= total:
+                self.close()
+
+
+class RunProgress:
+    """Listens to a run's events: one line an epoch, and a bar below them in a terminal."""
+
+    def __init__(self, run_id: str, config: RunConfig, output: Output, *, plain: bool) -> None:
+        self._run_id = run_id
+        self._config = config
+        self._output = output
+        self._with_bar = not plain and output.terminal()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._steps_per_epoch = 1
+        self._last: tuple[int, float] | None = None
+        self._accuracy: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case RunStarted():
+                self._begin(event)
+            case StepsDone():
+                self._advance(event)
+            case EpochDone():
+                metrics = event.metrics
+                self._accuracy = metrics.get("val_accuracy", metrics.get("train_accuracy"))
+                self._say(epoch_line(event, self._config.epochs))
+            case Paused():
+                self._say(f"paused after step {event.step:,}")
+            case Unpaused():
+                self._say("going on")
+            case Diverged():
+                self._say(f"diverged at step {event.step:,}: {event.cause}")
+            case LadderClimbed():
+                counts = ", ".join(f"{count}x {rung}" for rung, count in event.counts.items())
+                self._say(f"layer {event.layer}: solver fell back ({counts})")
+            case Warned():
+                self._say(f"warning: {event.text}")
+            case RunEnded():
+                self._end(event)
+            case _:
+                pass
+
+    def _begin(self, event: RunStarted) -> None:
+        self._steps_per_epoch = event.steps_per_epoch
+        config, method = self._config, self._config.method
+        proximal = "" if method.name == "backprop" else f" · tau_theta {method.tau_theta:g}"
+        self._say(
+            f"run {self._run_id} · {config.preset or config.data.name} · {method.name} · "
+            f"tau {method.tau:g}{proximal} · seed {config.seed} · "
+            f"{event.environment['device']}, {event.environment['threads']} threads"
+        )
+        if event.resumed:
+            self._say(f"going on from step {event.step:,}")
+        if self._with_bar:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("epoch {task.completed:.1f}/{task.total:g}"),
+                BarColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                console=console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=config.epochs, figures="")
+            self._bar.update(self._task, completed=event.step / event.steps_per_epoch)
+
+    def _advance(self, event: StepsDone) -> None:
+        if self._bar is None or self._task is None:
+            return
+        seconds, step = event.values["time/train"][-1], event.steps[-1]
+        speed = ""
+        if self._last is not None and seconds > self._last[1]:
+            rate = (step - self._last[0]) * self._config.batch_size / (seconds - self._last[1])
+            speed = f" · {rate:,.0f} samples/s"
+        self._last = (step, seconds)
+        accuracy = "" if self._accuracy is None else f" · accuracy {percent(self._accuracy)}"
+        figures = f"loss {number(event.values['batch_loss'][-1])}{accuracy}{speed}"
+        self._bar.update(self._task, completed=step / self._steps_per_epoch, figures=figures)
+
+    def _end(self, event: RunEnded) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if event.status != "diverged":
+            reason = f" ({event.reason})" if event.reason else ""
+            self._say(f"{event.status}{reason} after {event.step:,} steps")
+        if event.status == "stopped":
+            self._say(f"'proxprop resume {self._run_id}' goes on from here")
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            # above the bar, without a glance at markup
+            self._bar.console.print(text)
+        else:
+            self._output.line(text)
+
+
+def epoch_line(event: EpochDone, epochs: int) -> str:
+    """An evaluation in one aligned line."""
+    metrics = event.metrics
+    parts = [f"epoch {event.epoch:>4g}/{epochs}", f"train loss {number(metrics['train_loss']):>9}"]
+    if "val_loss" in metrics:
+        parts.append(f"val loss {number(metrics['val_loss']):>9}")
+        parts.append(f"val {percent(metrics['val_accuracy']):>7}")
+    if "test_accuracy" in metrics:
+        parts.append(f"test {percent(metrics['test_accuracy']):>7}")
+    seconds = metrics["time/epoch"]
+    if math.isfinite(seconds) and event.epoch > 0:
+        parts.append(f"{duration(seconds):>8}")
+    return "  ".join(parts)

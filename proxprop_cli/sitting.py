@@ -1,0 +1,128 @@
+"""Training a run in this process, or in one of its own, for the commands that do so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from engine.errors import StorageError
+from proxprop_cli.exit_codes import Exit
+from proxprop_cli.output import Output
+from proxprop_cli.progress import DataProgress, RunProgress
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
+    from engine.file_control import FileControl
+    from engine.run import Run
+
+
+def prepare(config: RunConfig, data_dir: Path | None, output: Output) -> None:
+    """Find, download and decode the data before there is a run.
+
+    :raises ConfigError: the settings do not fit data or machine.
+    :raises DataError: the data are not there.
+    """
+    from engine.session import prepare_run_data
+
+    with DataProgress(output) as progress:
+        prepare_run_data(config, data_dir or _default_data_dir(), progress)
+
+
+def train(
+    run: Run,
+    data_dir: Path | None,
+    output: Output,
+    *,
+    plain: bool,
+    fail_on_divergence: bool = False,
+    allow_inexact: bool = False,
+) -> int:
+    """Train a run here until it ends; gives the exit code."""
+    from engine.file_control import FileControl
+    from engine.session import Sitting, sit
+    from engine.summary import summarize
+
+    control = FileControl(run)
+    config = run.config()
+    with (
+        _signals(control),
+        DataProgress(output) as data_progress,
+        RunProgress(run.id, config, output, plain=plain) as listener,
+    ):
+        ended = sit(
+            run,
+            Sitting(
+                control=control,
+                listener=listener,
+                data_dir=data_dir or _default_data_dir(),
+                progress=data_progress,
+                allow_inexact=allow_inexact,
+            ),
+        )
+    summary = summarize(run)
+    output.document({"run": summary.pop("id"), **summary, "limit_epochs": config.epochs})
+    if ended.reason == "SIGINT":
+        return Exit.INTERRUPTED
+    if ended.reason == "SIGTERM":
+        return Exit.TERMINATED
+    if ended.status == "diverged" and fail_on_divergence:
+        return Exit.DIVERGED
+    return Exit.OK
+
+
+def detach(run: Run, data_dir: Path | None, output: Output, *, allow_inexact: bool = False) -> None:
+    """Train a run in a process and session of its own, which outlives this one."""
+    command = [sys.executable, "-m", "proxprop_cli", "resume", run.id, "--plain"]
+    command += ["--dir", str(run.path.parent.resolve())]
+    if data_dir is not None:
+        command += ["--data-dir", str(data_dir.resolve())]
+    if allow_inexact:
+        command.append("--allow-inexact")
+    log = run.path / "train.log"
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise StorageError(f"{log}: {error.strerror}") from None
+    with os.fdopen(descriptor, "ab") as stream:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+        )
+    output.line(f"run {run.id} trains in the background; its output goes to {log}")
+    output.document({"run": run.id, "status": "running", "pid": process.pid, "log": str(log)})
+
+
+@contextmanager
+def _signals(control: FileControl) -> Iterator[None]:
+    """Handlers that only leave word; a second interrupt leaves at once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if control.stop_reason() == "SIGINT":
+            os._exit(Exit.INTERRUPTED)
+        control.request_stop("SIGINT")
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        control.request_stop("SIGTERM")
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _default_data_dir() -> Path:
+    from engine.data import default_data_dir
+
+    return default_data_dir()

@@ -1,0 +1,141 @@
+"""The failure ladder: every rung is reached by a system that needs it, and counted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine import Exact, Prox, ProxLinear, solver_stats
+from engine.linear_maps import Dense
+from engine.solvers import Ladder, ProximalSystem, Rung
+from engine.solvers import exact as exact_module
+
+
+def nearly_singular(rows=40, n=30, dtype=torch.float32):
+    """Large, nearly collinear inputs: a float32 Gram of them is not positive definite."""
+    torch.manual_seed(0)
+    base = torch.randn(rows, 1, dtype=torch.float64)
+    a = base + 1e-5 * torch.randn(rows, n, dtype=torch.float64)
+    return (1e3 * a).to(dtype), torch.randn(rows, 3, dtype=dtype)
+
+
+def test_healthy_systems_count_nothing():
+    ladder = Ladder()
+    system = ProximalSystem(Dense(torch.randn(8, 3)), torch.randn(8, 2), 1.0)
+    Exact().solve(system, ladder)
+    assert ladder.take_counts() == {}
+
+
+@pytest.mark.parametrize("n", [30, 60])  # primal, dual
+def test_float64_rescues_what_float32_can_not_factorise(n):
+    a, G = nearly_singular(40, n)
+    system = ProximalSystem(Dense(a), G, 1e-6)
+    form = Exact().form(system)
+    right = G if form == "dual" else system.gradient().mT
+    _, failed = exact_module._cholesky(system, form, right)
+    assert failed
+    ladder = Ladder()
+    V = Exact().solve(system, ladder).direction.joined()
+    assert ladder.take_counts() == {Rung.FLOAT64: 1}
+    assert ladder.take_counts() == {}
+    truth = Exact().solve(system.to(torch.float64), Ladder()).direction.joined()
+    assert (V.double() - truth).norm() < 1e-4 * truth.norm()
+
+
+def test_jitter_answers_where_float64_fails():
+    a = torch.ones(20, 5, dtype=torch.float64) * 1e6
+    system = ProximalSystem(Dense(a, bias=False), torch.randn(20, 2, dtype=torch.float64), 1e-9)
+    ladder = Ladder()
+    V = Exact().solve(system, ladder).direction.joined()
+    assert ladder.take_counts() == {Rung.JITTER: 1}
+    assert (V * system.gradient()).sum() > 0
+
+
+def test_eigh_answers_where_no_jitter_helps(monkeypatch):
+    failing = tuple(
+        (rung, attempt if rung is Rung.EIGH else _fails) for rung, attempt in exact_module._RUNGS
+    )
+    monkeypatch.setattr(exact_module, "_RUNGS", failing)
+    system = ProximalSystem(
+        Dense(torch.randn(9, 4).double()), torch.randn(9, 2, dtype=torch.float64), 0.1
+    )
+    ladder = Ladder()
+    V = Exact().solve(system, ladder).direction.joined()
+    assert ladder.take_counts() == {Rung.EIGH: 1}
+    torch.testing.assert_close(system.normal(V), system.gradient())
+
+
+def _fails(system, form, right):
+    return right, torch.tensor(True)
+
+
+def test_the_last_rung_is_a_gradient_that_can_not_overshoot(monkeypatch):
+    monkeypatch.setattr(
+        exact_module, "_RUNGS", tuple((rung, _fails) for rung, _ in exact_module._RUNGS)
+    )
+    system = ProximalSystem(
+        Dense(torch.randn(9, 4).double()), torch.randn(9, 2, dtype=torch.float64), 0.1
+    )
+    ladder = Ladder()
+    V = Exact().solve(system, ladder).direction.joined()
+    assert ladder.take_counts() == {Rung.GRADIENT: 1}
+    gradient = system.gradient()
+    torch.testing.assert_close(V / V.norm(), gradient / gradient.norm())
+    largest = torch.linalg.eigvalsh(system.map.gram())[-1] + 0.1
+    assert V.norm() <= gradient.norm() / largest
+
+
+def test_not_finite_inputs_reach_the_last_rung_without_an_exception():
+    a = torch.randn(9, 4)
+    a[0, 0] = float("nan")
+    ladder = Ladder()
+    Exact().solve(ProximalSystem(Dense(a), torch.randn(9, 2), 1.0), ladder)
+    assert ladder.take_counts() == {Rung.GRADIENT: 1}
+
+
+def test_a_layer_counts_and_reports_its_rung():
+    a, _ = nearly_singular()
+    layer = ProxLinear(30, 3, prox=Prox(1e6))
+    with solver_stats(layer) as stats:
+        layer(a).square().mean().backward()
+    assert stats[""].to_host().rung == Rung.FLOAT64
+    assert stats[""].to_host().stop_reason == "float64"
+    assert layer.ladder.take_counts() == {Rung.FLOAT64: 1}
+
+
+def test_on_a_device_failures_are_deferred_and_climbed_at_the_next_poll():
+    ladder = Ladder()
+    ladder.defer(torch.tensor(False))
+    ladder.poll()
+    assert ladder.start is Rung.CHOLESKY
+    ladder.defer(torch.tensor(True))
+    ladder.defer(torch.tensor(True))
+    assert ladder.start is Rung.CHOLESKY  # nothing waited
+    assert ladder.take_counts() == {Rung.GRADIENT: 2}
+    assert ladder.start is Rung.FLOAT64
+
+
+def test_a_climbed_ladder_starts_above_the_first_rung():
+    ladder = Ladder(start=Rung.FLOAT64)
+    system = ProximalSystem(Dense(torch.randn(8, 3)), torch.randn(8, 2), 1.0)
+    V = Exact().solve(system, ladder).direction.joined()
+    assert V.dtype == torch.float32
+    assert ladder.take_counts() == {Rung.FLOAT64: 1}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_steps_do_not_wait_and_fall_back_on_the_device():
+    a, G = nearly_singular()
+    system = ProximalSystem(Dense(a.cuda()), G.cuda(), 1e-6)
+    ladder = Ladder()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        V = Exact().solve(system, ladder).direction.joined()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    gradient = system.gradient()
+    torch.testing.assert_close(V / V.norm(), gradient / gradient.norm())
+    assert ladder.take_counts() == {Rung.GRADIENT: 1}
+    Exact().solve(system, ladder)
+    assert ladder.start is Rung.FLOAT64

@@ -1,0 +1,328 @@
+"""The layers behave as their parents in everything but the direction."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from engine import CG, Exact, Prox, ProxConv2d, ProxLinear, proxify, solver_stats
+from engine.data.torchvision_import import import_torchvision
+from engine.layers import prox_layers
+
+BOTH = pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: ProxLinear(5, 3, prox=Prox(0.5)), (7, 5)),
+        (lambda: ProxConv2d(2, 3, 3, padding=1, prox=Prox(0.5)), (2, 2, 6, 5)),
+        (lambda: ProxConv2d(2, 3, 3, padding=1, prox=Prox(0.5, CG(2))), (2, 2, 6, 5)),
+    ],
+    ids=["linear", "conv", "conv-cg"],
+)
+
+
+@BOTH
+def test_input_gradient_is_the_parents(make, shape):
+    torch.manual_seed(0)
+    layer = make().double()
+    parent_class = nn.Linear if isinstance(layer, ProxLinear) else nn.Conv2d
+    x = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+    layer(x).square().sum().backward()
+    found = x.grad.clone()
+    x.grad = None
+    parent_class.forward(layer, x).square().sum().backward()
+    torch.testing.assert_close(found, x.grad)
+
+
+@BOTH
+def test_second_backward_on_one_graph_and_accumulation(make, shape):
+    torch.manual_seed(0)
+    layer = make()
+    x = torch.randn(*shape)
+    loss = layer(x).square().sum()
+    loss.backward(retain_graph=True)
+    once = layer.weight.grad.clone()
+    loss.backward()
+    torch.testing.assert_close(layer.weight.grad, 2 * once)
+    layer(x).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, 3 * once)
+    assert layer.bias.grad.shape == layer.bias.shape
+
+
+@BOTH
+def test_accumulated_micro_batches_are_the_sum_of_their_directions(make, shape):
+    torch.manual_seed(0)
+    layer = make()
+    parts = [torch.randn(*shape) for _ in range(2)]
+    single = []
+    for part in parts:
+        layer.zero_grad()
+        layer(part).square().sum().backward()
+        single.append(layer.weight.grad.clone())
+    layer.zero_grad()
+    for part in parts:
+        layer(part).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, single[0] + single[1])
+
+
+@BOTH
+def test_no_grad_evaluation_and_frozen_layers_are_plain(make, shape):
+    layer = make()
+    x = torch.randn(*shape)
+    with torch.no_grad():
+        assert not layer(x).requires_grad
+    layer.requires_grad_(False)
+    x.requires_grad_()
+    layer(x).sum().backward()
+    assert x.grad is not None
+    assert layer.weight.grad is None
+
+
+@BOTH
+def test_empty_batch_gives_zero_directions(make, shape):
+    layer = make()
+    layer(torch.randn(0, *shape[1:])).sum().backward()
+    assert (layer.weight.grad == 0).all()
+    assert (layer.bias.grad == 0).all()
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_keeps_float32_directions(make, shape, dtype):
+    torch.manual_seed(0)
+    layer = make()
+    x = torch.randn(*shape)
+    layer(x).square().mean().backward()
+    full = layer.weight.grad.clone()
+    layer.zero_grad()
+    with torch.autocast("cpu", dtype=dtype):
+        z = layer(x)
+        assert z.dtype == dtype
+        loss = z.float().square().mean()
+    loss.backward()
+    assert layer.weight.grad.dtype == torch.float32
+    # the forward pass is rounded to 8 bits, the system is not
+    torch.testing.assert_close(layer.weight.grad, full, rtol=0.1, atol=0.02 * full.abs().max())
+
+
+@BOTH
+def test_bfloat16_parameters_get_bfloat16_directions(make, shape):
+    layer = make().to(torch.bfloat16)
+    layer(torch.randn(*shape, dtype=torch.bfloat16)).sum().backward()
+    assert layer.weight.grad.dtype == torch.bfloat16
+    assert torch.isfinite(layer.weight.grad).all()
+
+
+@BOTH
+def test_second_derivatives_are_refused(make, shape):
+    layer = make()
+    (grad,) = torch.autograd.grad(
+        layer(torch.randn(*shape)).square().sum(), layer.weight, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@BOTH
+def test_copies_pickles_and_state_dicts(make, shape):
+    layer = make()
+    parent = nn.Linear(5, 3) if isinstance(layer, ProxLinear) else nn.Conv2d(2, 3, 3)
+    assert list(layer.state_dict()) == list(parent.state_dict())
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        x = torch.randn(*shape)
+        layer.zero_grad()
+        layer(x).sum().backward()
+        twin(x).sum().backward()
+        torch.testing.assert_close(twin.weight.grad, layer.weight.grad)
+        assert twin.ladder is not layer.ladder
+    assert "tau_theta=0.5" in repr(layer)
+
+
+def test_unbatched_convolution():
+    torch.manual_seed(0)
+    layer = ProxConv2d(2, 3, 3)
+    x = torch.randn(2, 6, 5)
+    z = layer(x)
+    assert z.shape == (3, 4, 3)
+    z.square().sum().backward()
+    unbatched = layer.weight.grad.clone()
+    layer.zero_grad()
+    layer(x[None]).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, unbatched)
+
+
+def test_vector_input_is_a_batch_of_one():
+    torch.manual_seed(0)
+    layer = ProxLinear(4, 2)
+    x = torch.randn(4)
+    layer(x).sum().backward()
+    single = layer.weight.grad.clone()
+    layer.zero_grad()
+    layer(x[None]).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, single)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+def test_any_optimiser_takes_the_direction(optimizer):
+    torch.manual_seed(0)
+    model = proxify(nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1)), Prox(1.0))
+    opt = optimizer(model.parameters(), lr=0.01)
+    x, y = torch.randn(64, 4), torch.randn(64, 1)
+    losses = []
+    for _ in range(30):
+        opt.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_exact_sgd_step_solves_the_least_squares_problem():
+    """tau = 1 and huge tau_theta on one linear layer: the step lands on the least squares fit."""
+    torch.manual_seed(0)
+    layer = ProxLinear(3, 1, prox=Prox(1e12)).double()
+    x, y = torch.randn(20, 3).double(), torch.randn(20, 1).double()
+    (0.5 * (layer(x) - y).square().sum()).backward()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter -= parameter.grad
+    A = torch.cat([x, torch.ones(20, 1)], 1)
+    fit = torch.linalg.lstsq(A, y).solution
+    torch.testing.assert_close(torch.cat([layer.weight, layer.bias[:, None]], 1).T, fit)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tau_theta": 0.0}, "tau_theta"),
+        ({"tau_theta": float("nan")}, "tau_theta"),
+        ({"tau_theta": float("inf")}, "tau_theta"),
+        ({"damping": "max"}, "damping"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Prox(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_iterations": 0}, {"tol": -1.0}, {"tol": 1.0}, {"eps": 0.0}, {"eps": -1.0}]
+)
+def test_bad_cg_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        CG(**settings)
+
+
+def test_public_signatures():
+    assert Prox() == Prox(tau_theta=1.0, solver=Exact(), damping="sum")
+    assert CG() == CG(max_iterations=3, tol=1e-2, eps=None, per_filter=False)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "resnet18"])
+def test_proxify_torchvision_models(name):
+    """Weights, names and keys stay; all but the last Linear/Conv2d become proximal; it trains."""
+    models = import_torchvision().models
+    torch.manual_seed(0)
+    model = getattr(models, name)(num_classes=4)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    ids = {key: id(module) for key, module in model.named_modules()}
+    plain = [k for k, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    assert proxify(model, Prox(0.1, CG(1))) is model
+    assert {key: id(module) for key, module in model.named_modules()} == ids
+    assert list(model.state_dict()) == list(before)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert [key for key, _ in prox_layers(model)] == plain[:-1]
+    x = torch.randn(2, 3, 64, 64)
+    loss = nn.functional.cross_entropy(model(x), torch.tensor([0, 1]))
+    loss.backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+    if name == "resnet18":
+        assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def test_proxify_changes_settings_of_layers_that_are_proximal_already():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
+    proxify(model, Prox(0.1))
+    proxify(model, Prox(0.2))
+    assert [layer.prox.tau_theta for _, layer in prox_layers(model)] == [0.2, 0.2]
+    assert type(model[2]) is nn.Linear
+
+
+def test_proxify_leaves_subclasses_alone():
+    attention = nn.MultiheadAttention(4, 2)
+    model = nn.Sequential(nn.Linear(4, 4), attention, nn.Linear(4, 2))
+    proxify(model, Prox())
+    assert not isinstance(attention.out_proj, ProxLinear)
+
+
+class TestStats:
+    def test_nobody_asks_nothing_is_kept(self):
+        layer = ProxLinear(4, 2)
+        layer(torch.randn(3, 4)).sum().backward()
+        assert layer.observer is None
+
+    @pytest.mark.parametrize(
+        ("solver", "rows", "form", "size"),
+        [
+            (Exact(), 3, "dual", 3),
+            (Exact(), 50, "primal", 7),
+            (CG(3, tol=0.0), 3, "dual", 3),
+            (CG(3, tol=0.0), 500, "primal", 7),
+        ],
+    )
+    def test_linear(self, solver, rows, form, size):
+        torch.manual_seed(0)
+        model = nn.Sequential(ProxLinear(6, 4, prox=Prox(0.5, solver)))
+        with solver_stats(model) as stats:
+            model(torch.randn(rows, 6)).square().mean().backward()
+        found = stats["0"].to_host()
+        assert (found.form, found.size, found.beta, found.rung) == (form, size, 2.0, 0)
+        assert 0 < found.cosine <= 1 + 1e-6
+        if isinstance(solver, Exact):
+            assert found.true_residual < 1e-5
+            assert found.stop_reason == "direct"
+        else:
+            assert found.iterations == 3
+            assert len(found.residuals) == 4
+            assert found.residuals[0] == 1.0
+            assert found.stop_reason == "max iterations"
+            # recurrence and truth agree while the residual is far above rounding
+            assert found.residuals[-1] == pytest.approx(found.true_residual, rel=1e-2, abs=1e-5)
+
+    def test_converged_cg_says_so_and_counts_its_iterations(self):
+        torch.manual_seed(0)
+        layer = ProxLinear(6, 4, prox=Prox(1e-6, CG(50)))
+        with solver_stats(layer) as stats:
+            layer(torch.randn(30, 6)).square().mean().backward()
+        found = stats[""].to_host()
+        assert found.stop_reason == "converged"
+        assert found.iterations < 50
+        assert len(found.residuals) == found.iterations + 1
+
+    def test_recording_does_not_change_the_direction(self):
+        torch.manual_seed(0)
+        for solver in (Exact(), CG(3)):
+            layer = ProxLinear(20, 4, prox=Prox(0.5, solver))
+            x = torch.randn(5, 20)
+            layer(x).sum().backward()
+            plain = layer.weight.grad.clone()
+            layer.zero_grad()
+            with solver_stats(layer):
+                layer(x).sum().backward()
+            assert torch.equal(plain, layer.weight.grad)
+
+    def test_convolution(self):
+        torch.manual_seed(0)
+        layer = ProxConv2d(2, 3, 3, prox=Prox(0.5, CG(2, tol=0.0, per_filter=True)))
+        with solver_stats(layer) as stats:
+            layer(torch.randn(2, 2, 8, 8)).square().mean().backward()
+        found = stats[""].to_host()
+        assert found.iterations == 2
+        assert found.form in ("operator", "primal")

@@ -1,0 +1,171 @@
+"""One process has a run, and its death gives the run back."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.config import RunConfig
+from engine.errors import BusyError, StorageError
+from engine.run import Run
+from engine.runs import Runs
+
+HOLD = """
+import sys
+from pathlib import Path
+from engine.run import Run
+with Run(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+# waits for a moment on the clock that all share, then tries
+RACE = """
+import sys, time
+from pathlib import Path
+from engine.errors import BusyError
+from engine.run import Run
+run = Run(Path(sys.argv[1]))
+time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+try:
+    lock = run.lock()
+except BusyError:
+    print("busy")
+else:
+    print("won", flush=True)
+    time.sleep(1.5)
+"""
+
+
+class Clock:
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "runs", clock=Clock())
+
+
+@pytest.fixture
+def run(runs: Runs) -> Run:
+    return runs.create(RunConfig(name="first"))
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def hold(run: Run) -> subprocess.Popen[str]:
+    holder = start(HOLD, str(run.path))
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_the_lock_of_a_deleted_run_is_worthless(
+    runs: Runs, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def delete_first(descriptor: int, kind: int) -> None:
+        run.path.rename(runs.root / ".deleted-x")
+        flock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", delete_first)
+    with pytest.raises(BusyError, match="deleted"):
+        run.lock()
+
+
+def test_a_second_process_is_told_soon_that_the_run_is_busy(run: Run) -> None:
+    holder = hold(run)
+    begin = time.monotonic()
+    with pytest.raises(BusyError, match=run.id):
+        run.lock()
+    assert time.monotonic() - begin < 0.8
+    holder.communicate("")
+    run.lock().release()
+
+
+def test_a_killed_process_holds_nothing(run: Run) -> None:
+    holder = hold(run)
+    assert run.is_live()
+    holder.kill()
+    holder.communicate()
+    assert not run.is_live()
+    with run.lock() as lock:
+        assert run.is_live()
+        lock.release()
+        assert not run.is_live()
+
+
+def test_a_reader_that_probes_does_not_turn_a_trainer_away(run: Run) -> None:
+    with run.lock_file.open() as probe:
+        fcntl.flock(probe, fcntl.LOCK_SH)
+        with pytest.raises(BusyError):
+            run.lock(wait=0.1)
+        timer = threading.Timer(0.2, fcntl.flock, (probe.fileno(), fcntl.LOCK_UN))
+        timer.start()
+        run.lock().release()
+        timer.join()
+
+
+def test_probing_without_a_lock_file_creates_nothing(run: Run) -> None:
+    run.lock_file.unlink()
+    before = sorted(run.path.iterdir())
+    assert not run.is_live()
+    assert sorted(run.path.iterdir()) == before
+    run.lock().release()
+    assert run.lock_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lock_that_is_a_link_is_refused(run: Run, tmp_path: Path) -> None:
+    run.lock_file.unlink()
+    run.lock_file.symlink_to(tmp_path / "victim")
+    with pytest.raises(StorageError):
+        run.lock()
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_spawned_child_does_not_keep_the_lock(run: Run) -> None:
+    with run.lock():
+        child = subprocess.Popen(["sleep", "30"], close_fds=False)
+    try:
+        assert not run.is_live()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def race(run: Run, racers: int) -> list[str]:
+    begin = time.time() + 1.0
+    started = [start(RACE, str(run.path), str(begin)) for _ in range(racers)]
+    while time.time() < begin + 0.5:
+        run.is_live()
+    return sorted(process.communicate(timeout=60)[0].strip() for process in started)
+
+
+def test_of_a_race_there_is_one_winner(run: Run) -> None:
+    assert race(run, 4) == ["busy", "busy", "busy", "won"]
+
+
+@pytest.mark.slow
+def test_of_many_races_each_has_one_winner(run: Run) -> None:
+    for _ in range(100):
+        assert race(run, 2) == ["busy", "won"]
