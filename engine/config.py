@@ -11,11 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    Field,
-    ValidationError,
-    field_validator,
-)
+from pydantic import Field, ValidationError, field_validator
 
 from engine import strict_yaml
 from engine.config_errors import explain, keys, short, unknown_in, unknown_key
@@ -124,9 +120,8 @@ def resolve(
         if not any(f"{key}.".startswith(f"{dotted}.") for key in known_keys()):
             raise ConfigError(unknown_key(dotted, RunConfig))
         given = merge(given, unfold(dotted, value))
-    return _validate(
-        merge(top, given), source, {*overrides, *(["method.name"] * (chosen != own.get("name")))}
-    )
+    overridden = {*overrides, *(() if chosen == own.get("name") else ("method.name",))}
+    return _validate(merge(top, given), source, overridden)
 
 
 def validate(document: Mapping[str, Any], *, source: str = "configuration") -> RunConfig:

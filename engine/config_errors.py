@@ -62,9 +62,14 @@ def explain(error: ValidationError, root: type[BaseModel]) -> Finding:
     field = _field(root, path, kind)
     # a constraint on the length of a text is clearer in pydantic's words
     allowed = None if first["type"].startswith("string_too") else field and _allowed(field)
+    if allowed and path[-1].isdigit():
+        allowed = allowed.replace("a list of integers", "an integer")
+    if allowed and first["type"] == "finite_number":
+        allowed = allowed.replace("a number", "a finite number")
     if key == "method.name":
         allowed = "'backprop', 'exact' or 'cgN' (cg1, cg3, …)"
     should = f"should be {allowed}" if allowed else message.replace("Input should", "should")
+    should = should.replace("String should", "should")
     line = f"{key or 'document'}: {should}, found {short(first['input'])}"
     return Finding(key, line + _section_hint(key, first["input"], root))
 
@@ -113,7 +118,8 @@ def _nearest(key: str, root: type[BaseModel], kind: str | None) -> list[str]:
         return [beside[near[0]]]
     anywhere = _ALIASES | {name.rpartition(".")[2]: name for name in known} | {n: n for n in known}
     near = difflib.get_close_matches(last, anywhere, n=1, cutoff=0.65)
-    near = near or difflib.get_close_matches(f"{parent}.{last}", known, n=1, cutoff=0.65)
+    if not near and parent and not siblings[0].startswith(f"{parent}."):
+        near = difflib.get_close_matches(f"{parent}.{last}", known, n=1, cutoff=0.65)
     return [anywhere[near[0]]] if near else []
 
 
@@ -207,7 +213,7 @@ def _range(metadata: list[Any]) -> str:
                     bounds[name] = getattr(part, name)
     if "ge" in bounds and "le" in bounds:
         return f" from {bounds['ge']} to {bounds['le']}"
-    words = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
+    words = {"gt": "greater than", "ge": "of at least", "lt": "less than", "le": "at most"}
     limits = [f"{word} {bounds[name]}" for name, word in words.items() if name in bounds]
     return f" {' and '.join(limits)}" if limits else ""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
-import click
+import typer
 
 from engine.errors import ProxPropError
 from proxprop_cli.exit_codes import Exit, exit_code
 from proxprop_cli.output import Output
+
+# Typer shows this class to the world only as the parent of another
+_UsageError: Any = typer.BadParameter.__base__
 
 
 def main() -> None:
@@ -25,12 +29,10 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         result = app(arguments, prog_name="proxprop", standalone_mode=False)
-    except click.UsageError as error:
+    except _UsageError as error:
         where = error.ctx.command_path if error.ctx else "proxprop"
         return _fail(f"{error.format_message()} (see '{where} --help')", Exit.USAGE)
-    except click.ClickException as error:
-        return _fail(error.format_message(), Exit.ERROR)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", Exit.INTERRUPTED)
     except ProxPropError as error:
         if debug:

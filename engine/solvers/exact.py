@@ -66,23 +66,26 @@ class Exact:
 
     def _climb(self, system: ProximalSystem, form: Form, ladder: Ladder) -> tuple[Rung, Direction]:
         device = system.map.device.type
-        right = system.cotangent if form == "dual" else system.gradient().mT
+        precise, right = system, _right(system, form)
         for rung, attempt in _RUNGS:
             if rung < ladder.start or (rung > Rung.CHOLESKY and device == "mps"):
                 continue  # MPS has no float64
-            # anew from A: a Gram rounded to float32 can not be mended
-            precise = system.to(torch.float64) if rung > Rung.CHOLESKY else system
-            solution, failed = attempt(precise, form, right.to(precise.map.dtype))
-            solution = solution.to(right.dtype)
+            if rung > Rung.CHOLESKY and precise is system:
+                # anew from A: what was rounded to float32 can not be mended
+                precise = system.to(torch.float64)
+                right = _right(precise, form)
+            solution, failed = attempt(precise, form, right)
             if device != "cpu":
                 ladder.defer(failed)
-                solution = torch.where(failed, _safe_gradient(system, right), solution)
-                return rung, _direction(system, form, solution)
-            if not failed:
+                solution = torch.where(failed, _safe_gradient(precise, right), solution)
+            elif failed:
+                continue
+            else:
                 ladder.count(rung)
-                return rung, _direction(system, form, solution)
+            return rung, _direction(precise, form, solution).to(system.map.dtype)
         ladder.count(Rung.GRADIENT)
-        return Rung.GRADIENT, _direction(system, form, _safe_gradient(system, right))
+        solution = _safe_gradient(system, _right(system, form))
+        return Rung.GRADIENT, _direction(system, form, solution)
 
 
 def _cholesky(
@@ -114,6 +117,11 @@ def _eigh(system: ProximalSystem, form: Form, right: Tensor) -> tuple[Tensor, Te
     damped = values.clamp_min(0.0) + _beta_for_diagonal(system.beta) + floor
     solution = vectors @ ((vectors.mT @ right) / damped.unsqueeze(-1))
     return solution, ~(finite & torch.isfinite(solution).all())
+
+
+def _right(system: ProximalSystem, form: Form) -> Tensor:
+    """The right-hand side: G, or (primal) A^T G ``(..., n, m)``."""
+    return system.cotangent if form == "dual" else system.gradient().mT
 
 
 def _gram(system: ProximalSystem, form: Form) -> Tensor:

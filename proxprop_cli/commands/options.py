@@ -154,5 +154,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {assignment!r}: expected KEY=VALUE, such as epochs=5")
-        found[key.strip()] = parse_scalar(text)
+        try:
+            found[key.strip()] = parse_scalar(text)
+        except ConfigError as error:
+            raise ConfigError(f"--set {key.strip()}: {error}") from None
     return found

@@ -31,8 +31,7 @@ def test_float64_rescues_what_float32_can_not_factorise(n):
     a, G = nearly_singular(40, n)
     system = ProximalSystem(Dense(a), G, 1e-6)
     form = Exact().form(system)
-    right = G if form == "dual" else system.gradient().mT
-    _, failed = exact_module._cholesky(system, form, right)
+    _, failed = exact_module._cholesky(system, form, exact_module._right(system, form))
     assert failed
     ladder = Ladder()
     V = Exact().solve(system, ladder).direction.joined()

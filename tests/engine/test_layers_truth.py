@@ -187,8 +187,9 @@ def test_conv_cg_flattened_runs_one_recurrence_over_all_groups():
 
 
 def solve_exactly(attempt, system, form):
-    right = system.cotangent if form == "dual" else system.gradient().mT
-    return exact_solver._direction(system, form, attempt(system, form, right)[0]).joined()
+    return exact_solver._direction(
+        system, form, attempt(system, form, exact_solver._right(system, form))[0]
+    ).joined()
 
 
 def test_both_forms_of_every_solver_are_exercised():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from engine import CG, Exact, Prox, ProxConv2d, ProxLinear, proxify
 from engine.linear_maps import Dense
 from engine.solvers import Ladder, ProximalSystem
 from engine.solvers.cg import _solve_dual, _solve_primal
-from engine.solvers.exact import _cholesky, _direction
+from engine.solvers.exact import _cholesky, _direction, _right
 
 settings.register_profile("engine", deadline=None, max_examples=40, print_blob=True)
 settings.load_profile("engine")
@@ -31,14 +33,13 @@ def random_system(seed, rows, n_in, m, beta, bias=True):
 
 
 def solve_exactly(system, form):
-    right = system.cotangent if form == "dual" else system.gradient().mT
-    return _direction(system, form, _cholesky(system, form, right)[0]).joined()
+    return _direction(system, form, _cholesky(system, form, _right(system, form))[0]).joined()
 
 
 def network(seed, widths, activation=nn.Tanh):
     torch.manual_seed(seed)
     modules = []
-    for n_in, n_out in zip(widths, widths[1:], strict=False):
+    for n_in, n_out in itertools.pairwise(widths):
         modules += [nn.Linear(n_in, n_out), activation()]
     return nn.Sequential(*modules[:-1]).double()
 

@@ -1,0 +1,15 @@
+"""Data sets: one source a file behind one interface, decoded once, kept whole on the device."""
+
+from engine.data.arrays import Arrays, Progress
+from engine.data.cache import default_data_dir
+from engine.data.dataset import Dataset, Split, load_dataset, prepare
+
+__all__ = [
+    "Arrays",
+    "Dataset",
+    "Progress",
+    "Split",
+    "default_data_dir",
+    "load_dataset",
+    "prepare",
+]

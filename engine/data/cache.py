@@ -1,0 +1,129 @@
+"""Decoded data on disk: plain arrays, mapped into memory, so that runs side by side share them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.arrays import Arrays, Progress, Source
+from engine.errors import DataError
+
+_FORMAT = 1
+_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A decoded data set.
+
+    :ivar digest: SHA-256 of all samples and labels, in hexadecimal.
+    """
+
+    arrays: Arrays
+    digest: str
+
+
+def default_data_dir() -> Path:
+    """``$PROXPROP_DATA_DIR``, or the platform's cache folder for this program."""
+    chosen = os.environ.get("PROXPROP_DATA_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("proxprop") / "data"
+
+
+def decoded(source: Source, cache_dir: Path, progress: Progress) -> Decoded:
+    """The samples of a source, decoded at most once for each state of its files.
+
+    :raises DataError: the source can not be read, or the cache can not be written.
+    """
+    files = source.locate(progress)
+    folder = cache_dir / "decoded" / f"{source.name}-{_fingerprint(source, files)}"
+    found = _read(folder)
+    if found is not None:
+        return found
+    arrays = source.decode(progress)
+    _check(source, arrays)
+    try:
+        _write(folder, arrays)
+    except OSError as error:
+        raise DataError(f"{folder}: can not keep the decoded data ({error.strerror})") from None
+    found = _read(folder)
+    if found is None:
+        raise DataError(f"{folder}: can not read the decoded data back")
+    return found
+
+
+def _fingerprint(source: Source, files: Sequence[Path]) -> str:
+    """Changes when the files or what is made of them do; contents are not read."""
+    digest = hashlib.sha256(f"{_FORMAT} {source!r}".encode())
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _check(source: Source, arrays: Arrays) -> None:
+    if not len(arrays.train_labels):
+        raise DataError(f"{source.label}: no training samples")
+    for labels in (arrays.train_labels, arrays.test_labels):
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(arrays.classes)):
+            raise DataError(f"{source.label}: a label is not one of {len(arrays.classes)} classes")
+
+
+def _write(folder: Path, arrays: Arrays) -> None:
+    """All files under a temporary name first: other processes see a whole cache or none."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        digest = hashlib.sha256()
+        for part in _PARTS:
+            array = np.ascontiguousarray(getattr(arrays, part))
+            digest.update(f"{part} {array.dtype} {array.shape}".encode())
+            digest.update(array.data)
+            np.save(draft / f"{part}.npy", array, allow_pickle=False)
+        meta = {
+            "format": _FORMAT,
+            "digest": digest.hexdigest(),
+            "classes": list(arrays.classes),
+            "scale": arrays.scale,
+        }
+        (draft / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    except FileExistsError:
+        pass  # another process was faster with the same content
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _read(folder: Path) -> Decoded | None:
+    """What is kept, or nothing where it is missing or damaged."""
+    try:
+        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        parts = {
+            part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
+            for part in _PARTS
+        }
+        arrays = Arrays(**parts, classes=tuple(meta["classes"]), scale=int(meta["scale"]))
+        whole = all(
+            getattr(arrays, f"{part}_images").dtype == np.uint8
+            and getattr(arrays, f"{part}_images").ndim == 4
+            and getattr(arrays, f"{part}_labels").shape
+            == getattr(arrays, f"{part}_images").shape[:1]
+            for part in ("train", "test")
+        )
+        return Decoded(arrays, str(meta["digest"])) if whole and meta["format"] == _FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,165 @@
+"""A data set for training: split, whole on the device as uint8, normalised there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.config import DataConfig
+from engine.data.arrays import Progress, Source, silent
+from engine.data.cache import Decoded, decoded
+from engine.data.digits import Digits
+from engine.data.imagefolder import image_folder
+from engine.errors import ConfigError
+
+_STATISTICS_CHUNK = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A part of the data on the device.
+
+    :ivar images: uint8 ``(N, C, H, W)``.
+    :ivar labels: int64 ``(N,)``.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Training, validation and test samples, and how they become inputs.
+
+    :ivar label: what to call the data in results.
+    :ivar digest: SHA-256 of the decoded source, in hexadecimal.
+    :ivar classes: their names.
+    :ivar offset: float32, broadcasts to ``(C, H, W)``: what is taken off a pixel's number.
+    :ivar factor: float32, likewise: what it is then multiplied with.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    label: str
+    digest: str
+    classes: tuple[str, ...]
+    offset: Tensor
+    factor: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a sample."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def batch(self, split: Split, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs float32 ``(B, C, H, W)`` and labels int64 ``(B,)`` of some samples.
+
+        :param indices: int64 ``(B,)``, on the device.
+        """
+        inputs = split.images.index_select(0, indices).to(torch.float32)
+        return inputs.sub_(self.offset).mul_(self.factor), split.labels.index_select(0, indices)
+
+
+def source_of(config: DataConfig, cache_dir: Path) -> Source:
+    """Where the data of a configuration come from.
+
+    :raises ConfigError: ``data.root`` is needed and missing.
+    """
+    if config.name == "digits":
+        return Digits()
+    if config.name == "imagefolder":
+        return image_folder(config.root, config.image_size)
+    from engine.data.vision import Vision
+
+    root = Path(config.root).expanduser() if config.root else cache_dir / config.name
+    return Vision(config.name, root)
+
+
+def prepare(config: DataConfig, *, cache_dir: Path, progress: Progress | None = None) -> Decoded:
+    """Find, download and decode the data of a configuration, as far as that is still to do.
+
+    :raises ConfigError: the settings do not fit the data.
+    :raises DataError: the data are not there and can not be fetched, or are damaged.
+    """
+    found = decoded(source_of(config, cache_dir), cache_dir, progress or silent)
+    samples = len(found.arrays.train_labels)
+    if config.validation >= samples:
+        raise ConfigError(
+            f"data.validation: {config.validation} samples leave nothing to train on; "
+            f"there are {samples}"
+        )
+    return found
+
+
+def load_dataset(
+    config: DataConfig,
+    *,
+    device: torch.device,
+    cache_dir: Path,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The data of a configuration on a device.
+
+    The validation samples are drawn from the training part by a permutation of ``split_seed``.
+
+    :raises ConfigError: the settings do not fit the data.
+    :raises DataError: the data are not there and can not be fetched, or are damaged.
+    """
+    found = prepare(config, cache_dir=cache_dir, progress=progress)
+    arrays = found.arrays
+    order = np.random.default_rng(config.split_seed).permutation(len(arrays.train_labels))
+    validation, train = order[: config.validation], order[config.validation :]
+    train = train[: config.train_samples]
+
+    def part(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
+        return Split(
+            torch.from_numpy(np.array(images)).to(device),
+            torch.from_numpy(np.array(labels)).to(device),
+        )
+
+    train_images = arrays.train_images[train]
+    offset, factor = _normalisation(config.normalize, train_images, arrays.scale)
+    return Dataset(
+        train=part(train_images, arrays.train_labels[train]),
+        validation=part(arrays.train_images[validation], arrays.train_labels[validation]),
+        test=part(arrays.test_images, arrays.test_labels),
+        label=config.label or source_of(config, cache_dir).label,
+        digest=found.digest,
+        classes=arrays.classes,
+        offset=torch.from_numpy(offset).to(device),
+        factor=torch.from_numpy(factor).to(device),
+    )
+
+
+def _normalisation(
+    kind: str, images: NDArray[np.uint8], scale: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Offset and factor per pixel, from the training samples alone."""
+    if kind == "unit":
+        return np.zeros((1, 1, 1), np.float32), np.full((1, 1, 1), 1 / scale, np.float32)
+    total = np.zeros(images.shape[1:])
+    squares = np.zeros(images.shape[1:])
+    for start in range(0, len(images), _STATISTICS_CHUNK):
+        chunk = images[start : start + _STATISTICS_CHUNK].astype(np.float64)
+        total += chunk.sum(axis=0)
+        squares += (chunk**2).sum(axis=0)
+    mean = total / len(images)
+    deviation = np.sqrt(np.maximum(squares / len(images) - mean**2, 0.0))
+    # a pixel that is the same in all samples stays zero, whatever the test samples have there
+    factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-3)
+    return mean.astype(np.float32), factor.astype(np.float32)

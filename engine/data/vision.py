@@ -1,0 +1,142 @@
+"""Data sets that torchvision reads: CIFAR-10 and -100, MNIST, Fashion-MNIST, USPS.
+
+Downloads are verified by the hashes that torchvision knows, before anything is unpacked. CIFAR's
+files are pickles, the one exception to the rule that this program reads none: torchvision checks
+the hash of each of them before it loads it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.arrays import Arrays, Progress
+from engine.data.download import fetch
+from engine.data.torchvision_import import import_torchvision
+from engine.errors import DataError
+
+_CLASSES = {
+    "cifar10": ("CIFAR10", "CIFAR-10"),
+    "cifar100": ("CIFAR100", "CIFAR-100"),
+    "mnist": ("MNIST", "MNIST"),
+    "fashion-mnist": ("FashionMNIST", "Fashion-MNIST"),
+    "usps": ("USPS", "USPS"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Vision:
+    """A data set of ``torchvision.datasets``.
+
+    :ivar name: its name in the configuration.
+    :ivar root: folder as torchvision lays it out; what is missing is downloaded into it.
+    """
+
+    name: str
+    root: Path
+
+    @property
+    def label(self) -> str:
+        """Its usual name."""
+        return _CLASSES[self.name][1]
+
+    def locate(self, progress: Progress) -> list[Path]:
+        """Its files, downloaded and unpacked where they are missing."""
+        kind = self._kind
+        try:
+            if self.name.startswith("cifar"):
+                return self._cifar(kind, progress)
+            if self.name == "usps":
+                return self._usps(kind, progress)
+            return self._mnist(kind, progress)
+        except (OSError, EOFError, tarfile.TarError) as error:
+            raise DataError(f"{self.label} in {self.root}: {error}") from None
+
+    def decode(self, progress: Progress) -> Arrays:
+        """Read both parts through torchvision."""
+        progress(f"reading {self.label}", 0, 2)
+        parts = []
+        for done, train in enumerate((True, False), start=1):
+            try:
+                parts.append(self._kind(str(self.root), train=train, download=False))
+            except Exception as error:  # noqa: BLE001 - whatever torchvision's parsers raise
+                raise DataError(
+                    f"{self.label} in {self.root} can not be read ({error}); delete the files "
+                    "there, so that they are downloaded anew"
+                ) from None
+            progress(f"reading {self.label}", done, 2)
+        (train_images, train_labels), (test_images, test_labels) = map(_samples, parts)
+        classes = getattr(parts[0], "classes", None)
+        if classes is None:
+            classes = [str(number) for number in range(int(train_labels.max()) + 1)]
+        return Arrays(
+            train_images, train_labels, test_images, test_labels, tuple(map(str, classes)), 255
+        )
+
+    @property
+    def _kind(self) -> Any:
+        return getattr(import_torchvision().datasets, _CLASSES[self.name][0])
+
+    def _cifar(self, kind: Any, progress: Progress) -> list[Path]:
+        folder = self.root / kind.base_folder
+        members = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
+        files = [folder / name for name, _ in members]
+        if not all(path.is_file() for path in files):
+            archive = self.root / kind.filename
+            fetch([kind.url], archive, kind.tgz_md5, progress) if not archive.is_file() else None
+            progress(f"unpacking {archive.name}", 0, None)
+            self._unpack(archive, kind.base_folder)
+        missing = [path.name for path in files if not path.is_file()]
+        if missing:
+            raise DataError(f"{self.label}: {folder} lacks {', '.join(missing)}")
+        return files
+
+    def _unpack(self, archive: Path, folder: str) -> None:
+        """Through a temporary folder, and nothing that points out of it."""
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".unpack-") as draft:
+            with tarfile.open(archive) as tar:
+                tar.extractall(draft, filter="data")
+            unpacked = Path(draft) / folder
+            if not unpacked.is_dir():
+                raise DataError(f"{archive}: expected a folder {folder} in it, found none")
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+            unpacked.rename(self.root / folder)
+
+    def _usps(self, kind: Any, progress: Progress) -> list[Path]:
+        files = []
+        for url, name, md5 in kind.split_list.values():
+            path = self.root / name
+            if not path.is_file():
+                fetch([url], path, md5, progress)
+            files.append(path)
+        return files
+
+    def _mnist(self, kind: Any, progress: Progress) -> list[Path]:
+        folder = self.root / kind.__name__ / "raw"
+        files = []
+        for name, md5 in kind.resources:
+            packed = folder / name
+            path = packed.with_suffix("")
+            if not path.is_file():
+                if not packed.is_file():
+                    fetch([f"{mirror}{name}" for mirror in kind.mirrors], packed, md5, progress)
+                draft = path.with_name(f".{path.name}.part")
+                with gzip.open(packed) as source, draft.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                draft.replace(path)
+            files.append(path)
+        return files
+
+
+def _samples(part: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """uint8 ``(N, C, H, W)`` and int64 ``(N,)`` of a torchvision data set."""
+    images = np.asarray(part.data)
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images, dtype=np.uint8), np.asarray(part.targets, dtype=np.int64)

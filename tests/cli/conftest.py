@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from proxprop_cli.__main__ import run
+from tests.cli.terminal import Answer, Terminal
+from tests.engine.small import cache_dir
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    return Terminal(tmp_path / "runs")
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys):
+    """A command in this process, which has torch loaded already."""
+    monkeypatch.setenv("PROXPROP_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("PROXPROP_DATA_DIR", str(cache_dir()))
+
+    def call(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = run(list(arguments))
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return call

@@ -1,0 +1,108 @@
+"""Running the program as a user does: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.engine.small import cache_dir
+
+SMALL = [
+    "--set",
+    "model.hidden=[16]",
+    "--set",
+    "data.train_samples=300",
+    "--batch-size",
+    "50",
+    "--device",
+    "cpu",
+]
+"""A digits run of 6 steps an epoch, milliseconds each."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        lines = self.out.splitlines()
+        assert len(lines) == 1, self.out
+        return json.loads(lines[0])
+
+
+class Terminal:
+    """A shell with a folder for runs."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self.environment = {
+            **os.environ,
+            "PROXPROP_DIR": str(runs),
+            "PROXPROP_DATA_DIR": str(cache_dir()),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "proxprop_cli", *arguments]
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> Answer:
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def only_run(self) -> str:
+        (run,) = [path.name for path in self.runs.iterdir() if not path.name.startswith(".")]
+        return run
+
+    def wait_for_steps(self, steps: int = 1, seconds: float = 60.0) -> str:
+        """Wait until the only run has logged so many steps; gives its id."""
+        from engine.errors import StorageError
+        from engine.store_reader import StoreReader
+
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = [p for p in self.runs.glob("[!.]*") if (p / "run.db").exists()]
+            if found:
+                try:
+                    with StoreReader(found[0] / "run.db") as reader:
+                        if reader.state().get("step", 0) >= steps:
+                            return found[0].name
+                except StorageError:
+                    pass
+            time.sleep(0.02)
+        raise AssertionError(f"no {steps} steps within {seconds} s")
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals) -> Answer:
+    """Send a signal and wait."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    return Answer(process.returncode, out, err)

@@ -1,0 +1,302 @@
+"""Every command, its JSON, and what it says to bad input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from engine.runs import Runs
+from engine.store_reader import StoreReader
+from tests.cli.terminal import SMALL
+
+
+@pytest.fixture
+def trained(cli):
+    """A finished run of two epochs."""
+    answer = cli("train", *SMALL, "--epochs", "2", "--name", "first", "--json")
+    assert answer.code == 0, answer.err
+    return answer.json
+
+
+def stored(tmp_path):
+    return Runs(tmp_path / "runs").all()
+
+
+def test_train_json_is_one_document_with_the_result(trained):
+    assert trained["status"] == "finished"
+    assert (trained["epochs"], trained["steps"]) == (2, 12)
+    assert trained["diverged"] is False
+    assert 0 < trained["train_loss"] < 2.4
+    assert 0 <= trained["val_accuracy"] <= 1
+    assert 0 <= trained["test_accuracy"] <= 1
+    assert trained["val_loss"] > 0
+    assert trained["seconds"] > 0
+    assert (trained["method"], trained["preset"]) == ("exact", "digits-mlp")
+
+
+def test_json_lets_everything_else_go_to_standard_error(cli):
+    answer = cli("train", *SMALL, "--epochs", "1", "--json")
+    assert json.loads(answer.out)["run"]
+    assert "epoch    1/1" in answer.err
+
+
+def test_plain_prints_one_line_an_epoch(cli):
+    answer = cli("train", *SMALL, "--epochs", "3", "--plain")
+    lines = answer.out.splitlines()
+    assert answer.code == 0
+    assert lines[0].startswith("run ")
+    assert "seed 0" in lines[0]
+    assert sum("train loss" in line for line in lines) == 4
+    assert lines[-1].startswith("finished after 18 steps")
+
+
+def test_train_without_a_preset_uses_the_embedded_data(cli, tmp_path):
+    cli("train", "--epochs", "0", "--plain")
+    (run,) = stored(tmp_path)
+    assert run.config().preset == "digits-mlp"
+    assert run.config().data.name == "digits"
+
+
+def test_method_brings_the_step_sizes_of_the_preset(cli, tmp_path):
+    cli("train", *SMALL, "--epochs", "0", "--method", "backprop")
+    cli("train", *SMALL, "--epochs", "0", "--method", "cg5", "--tau", "0.25")
+    cg, backprop = (run.config().method for run in stored(tmp_path))
+    assert (backprop.name, backprop.tau) == ("backprop", 0.1)
+    assert (cg.name, cg.tau, cg.tau_theta) == ("cg5", 0.25, 1.0)
+
+
+def test_divergence_is_a_result_unless_asked(cli):
+    hot = ["--method", "backprop", "--tau", "1e5", "--set", "loss=mse", "--epochs", "5", "--json"]
+    answer = cli("train", *SMALL, *hot)
+    assert answer.code == 0
+    assert answer.json["status"] == "diverged"
+    assert answer.json["diverged"] is True
+    assert "diverged at step" in answer.err
+    answer = cli("train", *SMALL, *hot, "--fail-on-divergence")
+    assert answer.code == 7
+    again = cli("resume", "latest")
+    assert again.code == 2
+    assert "diverged" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["train", "--preset", "nope"], 2, "no preset 'nope'"),
+        (["train", "--preset", "digts-mlp"], 2, "did you mean 'digits-mlp'"),
+        (["train", "--set", "lrr=1"], 2, "unknown key 'lrr'"),
+        (["train", "--set", "optimizer.momentm=1"], 2, "did you mean 'optimizer.momentum'"),
+        (["train", "--set", "epochs"], 2, "KEY=VALUE"),
+        (["train", "--set", "model.hidden=[1,"], 2, "--set model.hidden"),
+        (["train", "--set", "epochs=1.5"], 2, "epochs"),
+        (["train", "--tau", "nan"], 2, "method.tau"),
+        (["train", "--tau", "-1"], 2, "greater than 0"),
+        (["train", "--epochs", "many"], 2, "--epochs"),
+        (["train", "--method", "cg0"], 2, "cgN"),
+        (["train", "--bogus"], 2, "--bogus"),
+        (["trian"], 2, "'train'"),
+        (["train", "--set", "data.name=imagefolder"], 2, "data.root"),
+        (
+            ["train", "--set", "data.name=imagefolder", "--set", "data.root=/no/where"],
+            3,
+            "no folder",
+        ),
+        (["train", "--preset", "missing.yaml"], 2, "missing.yaml"),
+        (["runs", "show", "../x"], 2, "invalid run id"),
+        (["runs", "show", "/etc"], 2, "invalid run id"),
+        (["runs", "show", "no\0de"], 2, "invalid run id"),
+        (["runs", "delete", "nothing", "-y"], 2, "no run 'nothing'"),
+        (["resume", "latest"], 2, "no runs"),
+        (["pause", "latest"], 2, "no runs"),
+        (["export", "latest"], 2, "no runs"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_gets_one_line_and_makes_nothing(cli, tmp_path, arguments, code, text):
+    answer = cli(*arguments)
+    assert answer.code == code, answer.err
+    assert answer.out == ""
+    assert len(answer.err.splitlines()) == 1
+    assert answer.err.startswith("proxprop: ")
+    assert text in answer.err
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_debug_shows_the_traceback(cli):
+    from engine.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        cli("train", "--preset", "nope", "--debug")
+
+
+def test_runs_list_and_show(cli, trained):
+    second = cli("train", *SMALL, "--epochs", "1", "--json").json
+    listed = cli("runs", "list", "--json").json["runs"]
+    assert [run["id"] for run in listed] == [second["run"], trained["run"]]
+    assert {"id", "name", "status", "preset", "method", "epoch"} <= set(listed[0])
+    assert listed[1]["name"] == "first"
+    table = cli("runs", "list").out
+    assert trained["run"] in table
+    assert "first" in table
+    shown = cli("runs", "show", "first", "--json").json
+    assert shown["id"] == trained["run"]
+    assert shown["config"]["epochs"] == 2
+    assert shown["rows"] > 0
+    assert "hidden" in cli("runs", "show", trained["run"][:6]).out
+
+
+def test_an_empty_store_is_no_error(cli):
+    assert cli("runs", "list", "--json").json == {"runs": []}
+    assert "no runs" in cli("runs", "list").out
+
+
+def test_a_damaged_run_does_not_hide_the_others(cli, trained, tmp_path):
+    cli("train", *SMALL, "--epochs", "0")
+    (tmp_path / "runs" / trained["run"] / "run.db").write_bytes(b"not a database")
+    listed = cli("runs", "list", "--json").json["runs"]
+    assert [run["status"] for run in listed] == ["finished", "unreadable"]
+    assert "unreadable" in cli("runs", "list").out
+
+
+def test_delete(cli, trained, tmp_path):
+    assert cli("runs", "delete", "first", "--json").code == 2  # can not ask
+    assert len(stored(tmp_path)) == 1
+    assert cli("runs", "delete", "first", "--yes", "--json").json == {"deleted": [trained["run"]]}
+    assert stored(tmp_path) == []
+
+
+def test_presets(cli):
+    names = [preset["name"] for preset in cli("presets", "list", "--json").json["presets"]]
+    assert {
+        "digits-mlp",
+        "digits-convnet",
+        "cifar-mlp",
+        "cifar-mlp-table1",
+        "cifar-convnet",
+        "mnist-mlp",
+        "usps-mlp",
+    } <= set(names)
+    assert "cifar-mlp" in cli("presets", "list").out
+    shown = cli("presets", "show", "cifar-mlp", "--json").json
+    assert shown["method"]["tau_theta"] == 0.05
+    assert shown["model"]["hidden"] == [4000, 1000, 4000]
+    assert "tau: 0.05" in cli("presets", "show", "cifar-mlp", "--method", "backprop").out
+
+
+def test_export_holds_every_logged_value(cli, trained, tmp_path):
+    with StoreReader(tmp_path / "runs" / trained["run"] / "run.db") as reader:
+        logged = {(step, key): value for step, key, value in reader.rows()}
+    target = tmp_path / "metrics.csv"
+    answer = cli("export", "first", "-o", str(target), "--json")
+    assert answer.json["rows"] == len(logged)
+    with target.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(int(row["step"]), row["key"]): float(row["value"]) for row in rows} == logged
+    assert {row["run"] for row in rows} == {trained["run"]}
+    # 12 steps of 5 keys; 3 evaluations of epoch, 6 means and 3 times, of which time/train and
+    # time/wall take the place of the step's at steps 6 and 12
+    assert len(rows) == 12 * 5 + 3 * 10 - 4
+
+
+def test_export_wide_and_to_standard_output(cli, trained):
+    answer = cli("export", "latest", "--wide")
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    assert [int(row["step"]) for row in rows] == list(range(13))
+    assert float(rows[12]["train_loss"]) == trained["train_loss"]
+    assert rows[1]["train_loss"] == ""
+
+
+def test_hostile_names_are_shown_escaped(cli):
+    name = "evil\x1b[31m\x07\u202ename"
+    assert cli("train", *SMALL, "--epochs", "0", "--name", name, "--plain").code == 0
+    for answer in (
+        cli("runs", "list"),
+        cli("runs", "show", "latest"),
+        cli("runs", "list", "--json"),
+        cli("runs", "show", name + "?"),
+    ):
+        text = answer.out + answer.err
+        assert not any(ord(c) < 32 and c != "\n" for c in text)
+        assert "\u202e" not in text
+    assert "evil\\x1b[31m" in cli("runs", "list").out
+    assert cli("runs", "list", "--json").json["runs"][0]["name"] == name
+
+
+def test_resume_of_a_finished_run_says_so_and_extends_it(cli, trained):
+    again = cli("resume", "first", "--json")
+    assert again.code == 0
+    assert again.json["status"] == "finished"
+    assert again.json["steps"] == 12
+    assert "--epochs" in cli("resume", "first").out
+    longer = cli("resume", "first", "--epochs", "3", "--json")
+    assert (longer.json["steps"], longer.json["epochs"]) == (18, 3)
+    shorter = cli("resume", "first", "--epochs", "1")
+    assert shorter.code == 2
+    # the same as trained in one go
+    whole = cli("train", *SMALL, "--epochs", "3", "--json")
+    assert whole.json["train_loss"] == longer.json["train_loss"]
+
+
+def test_time_limit(cli):
+    answer = cli("train", *SMALL, "--epochs", "100000", "--max-seconds", "0.3", "--json")
+    assert answer.json["status"] == "finished"
+    assert answer.json["reason"] == "time limit"
+    assert 0.3 <= answer.json["seconds"] < 5
+
+
+def test_resume_elsewhere_needs_permission(cli, tmp_path):
+    first = cli("train", *SMALL, "--epochs", "1", "--set", "threads=1", "--json")
+    run = Runs(tmp_path / "runs").find(first.json["run"])
+    config = run.config()
+    run.save_config(config.model_copy(update={"threads": 2, "epochs": 2}))
+    refused = cli("resume", run.id)
+    assert refused.code == 4
+    assert "threads was 1, is 2" in refused.err
+    assert "--allow-inexact" in refused.err
+    allowed = cli("resume", run.id, "--allow-inexact", "--json")
+    assert allowed.code == 0
+    assert allowed.json["steps"] == 12
+
+
+def test_all_checkpoints_damaged_is_refused_and_changes_nothing(cli, trained, tmp_path):
+    run = Runs(tmp_path / "runs").find("first")
+    for path in run.checkpoints.glob("*.safetensors"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    before = run.database.read_bytes()
+    answer = cli("resume", "first", "--epochs", "3")
+    assert answer.code == 4
+    assert "none of its" in answer.err
+    assert run.database.read_bytes() == before
+
+
+def test_damaged_newest_checkpoint_falls_back_and_says_so(cli, trained, tmp_path):
+    run = Runs(tmp_path / "runs").find("first")
+    newest = max(run.checkpoints.glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-5])
+    answer = cli("resume", "first", "--epochs", "3", "--json")
+    assert answer.code == 0
+    assert "damaged" in answer.err
+    assert "going on from step 6" in answer.err
+    whole = cli("train", *SMALL, "--epochs", "3", "--json")
+    assert answer.json["train_loss"] == whole.json["train_loss"]
+
+
+def test_a_pickle_in_place_of_a_checkpoint_is_never_loaded(cli, trained, tmp_path):
+    import os
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    run = Runs(tmp_path / "runs").find("first")
+    for path in run.checkpoints.iterdir():
+        path.write_bytes(pickle.dumps(Bomb()))
+    assert cli("resume", "first", "--epochs", "3").code == 4
+    assert not (tmp_path / "exploded").exists()

@@ -1,0 +1,127 @@
+"""Real processes: paused, stopped, killed, and gone on with."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from engine.runs import Runs
+from engine.store_reader import StoreReader
+from tests.cli.terminal import SMALL, end
+
+LONG = [*SMALL, "--epochs", "100000", "--set", "log.checkpoint_epochs=1"]
+
+
+def weights_and_rows(terminal, run_id):
+    """The last checkpoint's tensors as bytes, and all rows but the clock's."""
+    run = Runs(terminal.runs).find(run_id)
+    newest = max(run.checkpoints.glob("*.safetensors"))
+    with StoreReader(run.database) as reader:
+        rows = [row for row in reader.rows() if not row[1].startswith("time/")]
+    assert len({row[:2] for row in rows}) == len(rows)
+    return newest.name, newest.read_bytes(), rows
+
+
+def test_pause_resume_and_stop_from_another_process(terminal):
+    process = terminal.start("train", *LONG, "--plain")
+    run = terminal.wait_for_steps()
+    paused = terminal("pause", run, "--json")
+    assert paused.json == {"run": run, "status": "paused"}
+    step = Runs(terminal.runs).find(run)
+    with StoreReader(step.database) as reader:
+        before = reader.state()["step"]
+        time.sleep(0.3)
+        assert reader.state()["step"] == before
+    assert terminal("runs", "list", "--json").json["runs"][0]["status"] == "paused"
+    busy = terminal("runs", "delete", run, "--yes")
+    assert busy.code == 5
+    assert terminal("resume", run).code == 0
+    terminal.wait_for_steps(before + 5)
+    assert terminal("stop", run, "--json").json["status"] == "stopped"
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "paused after step" in out
+    assert "stopped (asked to stop)" in out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_and_terminate_keep_the_state(terminal, number, code):
+    process = terminal.start("train", *LONG, "--plain")
+    run = terminal.wait_for_steps(3)
+    answer = end(process, number)
+    assert answer.code == code
+    summary = terminal("runs", "show", run, "--json").json
+    assert summary["status"] == "stopped"
+    assert summary["reason"] == number.name
+    assert summary["checkpoints"][0] == summary["steps"]
+    assert "Traceback" not in answer.err
+
+
+def test_hangup_is_ignored(terminal):
+    process = terminal.start("train", *LONG, "--plain")
+    run = terminal.wait_for_steps()
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert process.poll() is None
+    terminal("stop", run)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_killed_and_resumed_ends_as_if_nothing_had_happened(terminal):
+    epochs = ["--epochs", "60", "--set", "log.keep=2"]
+    whole = terminal("train", *SMALL, *epochs, "--method", "cg3", "--json").json
+    expected = weights_and_rows(terminal, whole["run"])
+    Runs(terminal.runs).delete(Runs(terminal.runs).find(whole["run"]))
+    process = terminal.start("train", *SMALL, *epochs, "--method", "cg3", "--plain")
+    run = terminal.wait_for_steps(30)
+    process.kill()
+    process.communicate()
+    assert terminal("runs", "list", "--json").json["runs"][0]["status"] == "interrupted"
+    resumed = terminal("resume", run, "--json")
+    assert resumed.code == 0, resumed.err
+    assert resumed.json["status"] == "finished"
+    assert weights_and_rows(terminal, run) == expected
+
+
+def test_second_trainer_is_busy_at_once(terminal):
+    process = terminal.start("train", *LONG, "--plain")
+    run = terminal.wait_for_steps()
+    found = Runs(terminal.runs).find(run)
+    from engine.errors import BusyError
+
+    start = time.monotonic()
+    with pytest.raises(BusyError):
+        found.lock()
+    assert time.monotonic() - start < 1.0
+    terminal("stop", run)
+    process.communicate(timeout=60)
+
+
+def test_paused_and_killed_stays_paused_until_told(terminal):
+    process = terminal.start("train", *LONG, "--plain")
+    run = terminal.wait_for_steps()
+    terminal("pause", run)
+    process.kill()
+    process.communicate()
+    assert terminal("runs", "list", "--json").json["runs"][0]["status"] == "paused"
+    assert terminal("stop", run, "--json").json["status"] == "stopped"
+    going = terminal("resume", run, "--detach", "--json")
+    assert going.code == 0
+    steps = terminal("runs", "show", run, "--json").json["steps"]
+    terminal.wait_for_steps(steps + 5)
+    assert terminal("stop", run, "--json").json["status"] == "stopped"
+
+
+def test_detached_training_goes_on_alone(terminal):
+    answer = terminal("train", *SMALL, "--epochs", "3", "--detach", "--json")
+    assert answer.code == 0
+    run = terminal.wait_for_steps(18)
+    assert run == answer.json["run"]
+    end_time = time.monotonic() + 30
+    while terminal("runs", "show", run, "--json").json["status"] != "finished":
+        assert time.monotonic() < end_time
+    log = (terminal.runs / run / "train.log").read_text()
+    assert "finished after 18 steps" in log
