@@ -125,5 +125,5 @@ def _read(folder: Path) -> Decoded | None:
             for part in ("train", "test")
         )
         return Decoded(arrays, str(meta["digest"])) if whole and meta["format"] == _FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -8,12 +8,30 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.data.arrays import Progress
 from engine.errors import DataError
 
 _CHUNK = 1 << 18
 _TIMEOUT_SECONDS = 30
+
+
+def ensure(urls: Sequence[str], target: Path, md5: str, progress: Progress) -> None:
+    """Have the file at ``target``: the verified one that is there, or a download.
+
+    :raises DataError: what is there is another file, or it can not be downloaded.
+    """
+    if not target.is_file():
+        fetch(urls, target, md5, progress)
+        return
+    with target.open("rb") as stream:
+        found = hashlib.file_digest(stream, _md5).hexdigest()
+    if found != md5:
+        raise DataError(
+            f"{target}: MD5 {found}, expected {md5}; it is damaged or another file. Delete it, "
+            "so that it is downloaded anew"
+        )
 
 
 def fetch(urls: Sequence[str], target: Path, md5: str, progress: Progress) -> None:
@@ -42,7 +60,7 @@ def _fetch(url: str, target: Path, md5: str, progress: Progress) -> None:
         raise ValueError("not a web address")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    digest = hashlib.md5(usedforsecurity=False)
+    digest = _md5()
     try:
         with (
             urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
@@ -63,6 +81,10 @@ def _fetch(url: str, target: Path, md5: str, progress: Progress) -> None:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _md5() -> Any:
+    return hashlib.md5(usedforsecurity=False)  # what the publishers give
 
 
 def _why(error: Exception) -> str:

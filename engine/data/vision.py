@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.arrays import Arrays, Progress
-from engine.data.download import fetch
+from engine.data.download import ensure, fetch
 from engine.data.torchvision_import import import_torchvision
 from engine.errors import DataError
 
@@ -57,7 +57,10 @@ class Vision:
                 return self._usps(kind, progress)
             return self._mnist(kind, progress)
         except (OSError, EOFError, tarfile.TarError) as error:
-            raise DataError(f"{self.label} in {self.root}: {error}") from None
+            raise DataError(
+                f"{self.label} in {self.root} can not be unpacked ({error}); delete the files "
+                "there, so that they are downloaded anew"
+            ) from None
 
     def decode(self, progress: Progress) -> Arrays:
         """Read both parts through torchvision."""
@@ -90,7 +93,7 @@ class Vision:
         files = [folder / name for name, _ in members]
         if not all(path.is_file() for path in files):
             archive = self.root / kind.filename
-            fetch([kind.url], archive, kind.tgz_md5, progress) if not archive.is_file() else None
+            ensure([kind.url], archive, kind.tgz_md5, progress)
             progress(f"unpacking {archive.name}", 0, None)
             self._unpack(archive, kind.base_folder)
         missing = [path.name for path in files if not path.is_file()]
@@ -113,6 +116,7 @@ class Vision:
         files = []
         for url, name, md5 in kind.split_list.values():
             path = self.root / name
+            # one that is there may have been converted from another distribution of the digits
             if not path.is_file():
                 fetch([url], path, md5, progress)
             files.append(path)
@@ -125,8 +129,7 @@ class Vision:
             packed = folder / name
             path = packed.with_suffix("")
             if not path.is_file():
-                if not packed.is_file():
-                    fetch([f"{mirror}{name}" for mirror in kind.mirrors], packed, md5, progress)
+                ensure([f"{mirror}{name}" for mirror in kind.mirrors], packed, md5, progress)
                 draft = path.with_name(f".{path.name}.part")
                 with gzip.open(packed) as source, draft.open("wb") as target:
                     shutil.copyfileobj(source, target)

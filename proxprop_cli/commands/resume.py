@@ -49,8 +49,8 @@ def resume(
     status = found.status()
     if status == "diverged":
         raise ConfigError(f"run {found.id} diverged; start another with a smaller step size")
-    changed = _extend(found, epochs=epochs, max_seconds=max_seconds)
-    if status == "finished" and not changed:
+    _extend(found, epochs=epochs, max_seconds=max_seconds)
+    if status == "finished" and _has_reached_its_limits(found):
         output.line(f"run {found.id} is finished; --epochs extends it")
         _report(found, output)
         return
@@ -71,21 +71,28 @@ def resume(
     raise typer.Exit(code)
 
 
-def _extend(run: Run, **limits: int | float | None) -> bool:
-    """Put new limits into the run's configuration; gives whether that lets it train longer."""
+def _extend(run: Run, **limits: int | float | None) -> None:
+    """Put new limits into the run's configuration."""
     from engine.config import validate
 
-    config = run.config()
     given: dict[str, Any] = {key: value for key, value in limits.items() if value is not None}
     if not given:
-        return False
+        return
+    config = run.config()
     extended = validate({**config.model_dump(mode="json"), **given}, source="resume")
     if extended.epochs < config.epochs:
         raise ConfigError(
             f"epochs: run {run.id} has {config.epochs} already; give more, found {extended.epochs}"
         )
     run.save_config(extended)
-    return extended != config
+
+
+def _has_reached_its_limits(run: Run) -> bool:
+    from engine.summary import summarize
+
+    limit, summary = run.config().max_seconds, summarize(run)
+    out_of_time = limit is not None and (summary["seconds"] or 0.0) >= limit
+    return out_of_time or summary["epoch"] >= summary["epochs"]
 
 
 def _report(run: Run, output: Output) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from engine.runs import Runs
 from engine.store_reader import StoreReader
+from proxprop_cli.presets import load
 from tests.cli.terminal import SMALL
 
 
@@ -64,8 +65,9 @@ def test_method_brings_the_step_sizes_of_the_preset(cli, tmp_path):
     cli("train", *SMALL, "--epochs", "0", "--method", "backprop")
     cli("train", *SMALL, "--epochs", "0", "--method", "cg5", "--tau", "0.25")
     cg, backprop = (run.config().method for run in stored(tmp_path))
-    assert (backprop.name, backprop.tau) == ("backprop", 0.1)
-    assert (cg.name, cg.tau, cg.tau_theta) == ("cg5", 0.25, 1.0)
+    document, _ = load("digits-mlp")
+    assert (backprop.name, backprop.tau) == ("backprop", document["methods"]["backprop"]["tau"])
+    assert (cg.name, cg.tau, cg.tau_theta) == ("cg5", 0.25, document["method"]["tau_theta"])
 
 
 def test_divergence_is_a_result_unless_asked(cli):
@@ -85,7 +87,7 @@ def test_divergence_is_a_result_unless_asked(cli):
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["train", "--preset", "nope"], 2, "no preset 'nope'"),
+        (["train", "--preset", "nope"], 2, "unknown preset 'nope'"),
         (["train", "--preset", "digts-mlp"], 2, "did you mean 'digits-mlp'"),
         (["train", "--set", "lrr=1"], 2, "unknown key 'lrr'"),
         (["train", "--set", "optimizer.momentm=1"], 2, "did you mean 'optimizer.momentum'"),
@@ -252,8 +254,8 @@ def test_resume_elsewhere_needs_permission(cli, tmp_path):
     first = cli("train", *SMALL, "--epochs", "1", "--set", "threads=1", "--json")
     run = Runs(tmp_path / "runs").find(first.json["run"])
     config = run.config()
-    run.save_config(config.model_copy(update={"threads": 2, "epochs": 2}))
-    refused = cli("resume", run.id)
+    run.save_config(config.model_copy(update={"threads": 2}))
+    refused = cli("resume", run.id, "--epochs", "2")
     assert refused.code == 4
     assert "threads was 1, is 2" in refused.err
     assert "--allow-inexact" in refused.err

@@ -87,7 +87,7 @@ def test_unknown_names_get_the_nearest_and_the_list() -> None:
 def test_a_file_without_its_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_text("epochs: 3")
-    with pytest.raises(ConfigError, match="for the file write './mine'"):
+    with pytest.raises(ConfigError, match=r"for the file write '\./mine'"):
         presets.load("mine")
     assert presets.load("./mine")[0] == {"epochs": 3}
 

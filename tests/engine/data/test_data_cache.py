@@ -1,0 +1,103 @@
+"""Decoded once, kept whole or not at all, remade when the files or the cache change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.config import DataConfig
+from engine.data import cache, default_data_dir, prepare
+from engine.errors import DataError
+
+DIGITS = DataConfig(name="digits")
+
+
+def _folder(cache_dir: Path) -> Path:
+    (folder,) = (cache_dir / "decoded").iterdir()
+    return folder
+
+
+def test_kept_arrays_are_mapped_and_plain(tmp_path: Path) -> None:
+    found = prepare(DIGITS, cache_dir=tmp_path)
+    assert isinstance(found.arrays.train_images, np.memmap)
+    assert not found.arrays.train_images.flags.writeable
+    assert {path.name for path in _folder(tmp_path).iterdir()} == {
+        "train_images.npy",
+        "train_labels.npy",
+        "test_images.npy",
+        "test_labels.npy",
+        "meta.json",
+    }
+
+
+def test_the_second_time_nothing_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare(DIGITS, cache_dir=tmp_path)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(cache, "_write", fail)
+    assert prepare(DIGITS, cache_dir=tmp_path).digest == first.digest
+
+
+def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
+    one = prepare(DIGITS, cache_dir=tmp_path / "one").digest
+    assert one == prepare(DIGITS, cache_dir=tmp_path / "two").digest
+    assert len(one) == 64
+
+
+@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "meta.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "garbage"])
+def test_a_damaged_cache_is_remade(tmp_path: Path, name: str, damage: str) -> None:
+    first = prepare(DIGITS, cache_dir=tmp_path)
+    images = np.array(first.arrays.train_images)
+    path = _folder(tmp_path) / name
+    whole = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        content = {"empty": b"", "truncated": whole[: len(whole) // 2], "garbage": b"\x80\x04x"}
+        path.write_bytes(content[damage])
+    again = prepare(DIGITS, cache_dir=tmp_path)
+    assert again.digest == first.digest
+    assert np.array_equal(again.arrays.train_images, images)
+    assert path.read_bytes() == whole
+
+
+def test_a_changed_file_is_decoded_anew(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for part in ("train", "test"):
+            path = tmp_path / "images" / part / name / "0.png"
+            path.parent.mkdir(parents=True)
+            Image.new("L", (2, 2), 1).save(path)
+    config = DataConfig(name="imagefolder", root=str(tmp_path / "images"))
+    first = prepare(config, cache_dir=tmp_path / "cache")
+    Image.new("L", (2, 2), 2).save(path)
+    os.utime(path, ns=(1, 1))
+    second = prepare(config, cache_dir=tmp_path / "cache")
+    assert first.digest != second.digest
+    assert second.arrays.test_images.max() == 2
+
+
+def test_a_failed_write_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(DataError, match="No space left on device"):
+        prepare(DIGITS, cache_dir=tmp_path)
+    assert list((tmp_path / "decoded").iterdir()) == []
+
+
+def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PROXPROP_DATA_DIR", str(tmp_path))
+    assert default_data_dir() == tmp_path
+    monkeypatch.delenv("PROXPROP_DATA_DIR")
+    assert default_data_dir().parts[-2:] == ("proxprop", "data")
