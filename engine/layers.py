@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.autograd.function import Function, FunctionCtx, once_differentiable
 from torch.nn.grad import conv2d_input
 
-from engine.linear_maps import ConvPatches, Dense, Direction
+from engine.conv_patches import ConvPatches
+from engine.linear_maps import Dense, Direction
 from engine.prox import Observer, Prox, working_dtype
 from engine.solvers import Ladder, SolverStats
 

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from engine.linear_maps import ConvPatches, Dense, Direction
+from engine.conv_patches import ConvPatches
+from engine.linear_maps import Dense, Direction
 from engine.solvers import Exact, Ladder, ProximalSystem, Solver, SolverStats
 
 Damping = Literal["sum", "mean", "trace"]

@@ -53,15 +53,15 @@ class CG:
     def form(self, system: ProximalSystem) -> Form:
         """The cheapest form by multiplications, for all iterations together."""
         rows, columns, outputs = system.map.rows, system.map.columns, system.outputs
+        groups = system.map.groups
         iterations = self.max_iterations
         costs: dict[Form, float] = {
-            "operator": 2 * rows * columns * outputs * iterations,
-            "primal": rows * columns**2 + columns**2 * outputs * iterations,
+            "operator": 2 * groups * rows * columns * outputs * iterations,
+            "primal": system.map.gram_products + groups * columns**2 * outputs * iterations,
         }
         if isinstance(system.map, Dense):
-            # the adjoint at the end is one more than what the primal forms need, which all
-            # begin with A^T G
-            costs["dual"] = rows**2 * columns + rows**2 * outputs * iterations
+            # A^T U at its end stands for A^T G at the beginning of the others
+            costs["dual"] = groups * rows**2 * (columns + outputs * iterations)
         return min(costs, key=lambda form: costs[form])
 
     def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:

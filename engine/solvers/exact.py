@@ -36,10 +36,11 @@ class Exact:
         return "exact"
 
     def form(self, system: ProximalSystem) -> Form:
-        """The cheaper form by multiplications: products with A, factorisation, substitution."""
+        """The cheaper form by multiplications: Gram, inverse, product with it."""
         rows, columns, outputs = system.map.rows, system.map.columns, system.outputs
-        primal = rows * columns**2 + columns**3 / 6 + columns**2 * outputs
-        dual = rows**2 * columns + rows**3 / 6 + rows**2 * outputs
+        groups = system.map.groups
+        primal = system.map.gram_products + groups * columns**2 * (columns + outputs)
+        dual = groups * rows**2 * (columns + rows + outputs)
         return "dual" if dual < primal else "primal"
 
     def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.linear_maps import ConvPatches, Dense, LinearMap
+from engine.conv_patches import ConvPatches
+from engine.linear_maps import Dense, LinearMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from engine import CG, Exact, Prox, ProxConv2d, ProxLinear
-from engine.linear_maps import ConvPatches
+from engine.conv_patches import ConvPatches
 from engine.solvers import Ladder, ProximalSystem
 from engine.solvers import cg as cg_solver
 from engine.solvers import exact as exact_solver
