@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from engine import conv_gram
 from engine.conv_gram import patch_gram, window_sums
 from engine.conv_patches import ConvPatches
 from tests.engine import reference
@@ -50,13 +49,6 @@ def test_float32_is_as_good_as_unfolding(shape):
     exact = patch_gram(x.double(), (5, 5), (2, 2))
     error = (patch_gram(x, (5, 5), (2, 2)) - exact).abs().max() / exact.max()
     assert error < 1e-6
-
-
-def test_chunks_of_frequencies_change_nothing(monkeypatch):
-    x = torch.randn(3, 2, 6, 7, dtype=torch.float64)
-    whole = patch_gram(x, (3, 3), (1, 1))
-    monkeypatch.setattr(conv_gram, "_CHUNK_ELEMENTS", 50)
-    torch.testing.assert_close(patch_gram(x, (3, 3), (1, 1)), whole)
 
 
 @pytest.mark.parametrize(
