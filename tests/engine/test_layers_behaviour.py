@@ -141,6 +141,17 @@ def test_copies_pickles_and_state_dicts(make, shape):
     assert "tau_theta=0.5" in repr(layer)
 
 
+@pytest.mark.parametrize("solver", [Exact(), CG(2), CG(9)], ids=lambda solver: solver.name)
+@pytest.mark.parametrize("rows", [4, 40])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_not_finite_inputs_give_not_finite_directions_and_no_exception(solver, rows, value):
+    layer = ProxLinear(12, 3, prox=Prox(1.0, solver))
+    x = torch.randn(rows, 12)
+    x[0, 0] = value
+    layer(x).sum().backward()
+    assert not torch.isfinite(layer.weight.grad).all()
+
+
 def test_unbatched_convolution():
     torch.manual_seed(0)
     layer = ProxConv2d(2, 3, 3)

@@ -12,9 +12,9 @@ from torch import nn
 from engine import CG, Exact, Prox, ProxConv2d, ProxLinear
 from engine.conv_patches import ConvPatches
 from engine.solvers import Ladder, ProximalSystem
-from engine.solvers import cg as cg_solver
 from engine.solvers import exact as exact_solver
 from tests.engine import reference
+from tests.engine.test_properties import FORMS, iterate
 
 EXACT = 1e-10
 DAMPINGS = ("sum", "mean", "trace")
@@ -208,11 +208,9 @@ def test_both_forms_of_every_solver_are_exercised():
         solve_exactly(exact_solver._eigh, system, "primal"),
     ]
     many = CG(60, tol=0.0, per_filter=True)
-    for form, case in itertools.product(("operator", "primal", "dual"), (system, dense)):
-        if form == "dual" and case is system:
-            continue
-        solve = cg_solver._solve_dual if form == "dual" else cg_solver._solve_primal
-        directions.append(solve(many, case, form, flat=False, record=False)[0].joined())
+    for form, case in itertools.product(FORMS, (system, dense)):
+        if case is dense or form in ("operator", "primal"):
+            directions.append(iterate(many, case, form))
     for direction in directions[1:]:
         torch.testing.assert_close(direction, directions[0], rtol=1e-6, atol=1e-8)
     assert Exact().solve(system, Ladder()).direction.joined().shape == (1, 4, 28)

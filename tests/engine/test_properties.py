@@ -14,7 +14,12 @@ from torch import nn
 from engine import CG, Exact, Prox, ProxConv2d, ProxLinear, proxify
 from engine.linear_maps import Dense
 from engine.solvers import Ladder, ProximalSystem
-from engine.solvers.cg import _solve_dual, _solve_primal
+from engine.solvers.cg_iterations import (
+    StepSizes,
+    iterate_dual,
+    iterate_in_eigenbasis,
+    iterate_primal,
+)
 from engine.solvers.exact import _cholesky, _direction, _right
 
 settings.register_profile("engine", deadline=None, max_examples=40, print_blob=True)
@@ -34,6 +39,24 @@ def random_system(seed, rows, n_in, m, beta, bias=True):
 
 def solve_exactly(system, form):
     return _direction(system, form, _cholesky(system, form, _right(system, form))[0]).joined()
+
+
+def iterate(cg, system, form):
+    """CG in a form of choice: V ``(m, n)``."""
+
+    def steps(rho):
+        return StepSizes(rho, cg.tol, cg.eps, record=False)
+
+    if form == "dual":
+        found = iterate_dual(system, cg.max_iterations, steps)
+    elif form == "eigen":
+        found = iterate_in_eigenbasis(system, cg.max_iterations, steps)
+    else:
+        found = iterate_primal(system, form, cg.max_iterations, steps, flat=False)
+    return found[0].joined()
+
+
+FORMS = ("operator", "primal", "dual", "eigen")
 
 
 def network(seed, widths, activation=nn.Tanh):
@@ -135,25 +158,19 @@ def test_proposition_5_any_number_of_cg_iterations_descends(
     system = random_system(seed, rows, n_in, m, 1 / tau_theta)
     cg = CG(iterations, tol=0.0, eps=eps)
     gradient = system.gradient()
-    for solve, form in (
-        (_solve_primal, "operator"),
-        (_solve_primal, "primal"),
-        (_solve_dual, "dual"),
-    ):
-        V = solve(cg, system, form, flat=False, record=False)[0].joined()
+    for form in FORMS:
+        V = iterate(cg, system, form)
         assert (V * gradient).sum() > 0
         assert ((V * gradient).sum(dim=1) > 0).all()
 
 
 @given(seed=seeds, rows=sizes, n_in=sizes, m=sizes, iterations=st.integers(1, 4))
-def test_dual_cg_has_the_iterates_of_primal_cg(seed, rows, n_in, m, iterations):
+def test_all_forms_of_cg_have_the_same_iterates(seed, rows, n_in, m, iterations):
     system = random_system(seed, rows, n_in, m, 0.5)
     cg = CG(iterations, tol=0.0)
-    primal = _solve_primal(cg, system, "primal", flat=False, record=False)[0].joined()
-    operator = _solve_primal(cg, system, "operator", flat=False, record=False)[0].joined()
-    dual = _solve_dual(cg, system, "dual", flat=False, record=False)[0].joined()
-    torch.testing.assert_close(dual, primal, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(operator, primal, rtol=1e-6, atol=1e-9)
+    primal = iterate(cg, system, "primal")
+    for form in FORMS:
+        torch.testing.assert_close(iterate(cg, system, form), primal, rtol=1e-6, atol=1e-9)
 
 
 @given(seed=seeds, rows=sizes, n_in=sizes, m=sizes, tau_theta=tau_thetas)
