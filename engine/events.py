@@ -72,6 +72,8 @@ class SolverTrace:
     """Order of the linear system."""
     beta: float
     """Damping: what was added to the Gram's diagonal."""
+    products: float
+    """Multiplications the form was expected to take beyond BackProp's; it was chosen by them."""
     iterations: int
     stop_reason: str
     """``direct``, ``converged``, ``max iterations`` or a rung of the failure ladder."""

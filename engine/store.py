@@ -23,7 +23,7 @@ from engine.store_format import SCHEMA, VERSION, check_version, database_errors
 
 _PUT_KEY = "INSERT OR IGNORE INTO keys VALUES (?, ?)"
 _PUT_VALUE = "INSERT OR REPLACE INTO metric_values VALUES (?, ?, ?, ?)"
-_PUT_SOLVE = "INSERT OR REPLACE INTO solves VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_SOLVE = "INSERT OR REPLACE INTO solves VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DROP_RESIDUALS = "DELETE FROM residuals WHERE step = ? AND layer = ?"
 _PUT_RESIDUAL = "INSERT OR REPLACE INTO residuals VALUES (?, ?, ?, ?)"
 _PUT_EVENT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"
@@ -246,6 +246,7 @@ def _solve(trace: SolverTrace) -> Row:
         trace.solver,
         trace.size,
         _real(trace.beta),
+        trace.products,
         trace.iterations,
         trace.stop_reason,
         _real(trace.true_residual),

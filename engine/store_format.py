@@ -31,6 +31,7 @@ CREATE TABLE solves (
     solver TEXT NOT NULL,
     size INTEGER NOT NULL,
     beta REAL NOT NULL,
+    products REAL NOT NULL,
     iterations INTEGER NOT NULL,
     stop_reason TEXT NOT NULL,
     true_residual REAL NOT NULL,
@@ -45,8 +46,8 @@ CREATE TABLE residuals (
     PRIMARY KEY (step, layer, iteration)
 ) WITHOUT ROWID;
 CREATE VIEW traces AS
-    SELECT step, layer, iteration, residual, form, solver, size, beta, iterations, stop_reason,
-           true_residual, descent_cosine
+    SELECT step, layer, iteration, residual, form, solver, size, beta, products, iterations,
+           stop_reason, true_residual, descent_cosine
     FROM solves LEFT JOIN residuals USING (step, layer);
 
 CREATE TABLE events (

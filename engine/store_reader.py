@@ -142,8 +142,8 @@ class StoreReader:
         :param after_step: leave out this step and all before it.
         """
         rows = self._fetch(
-            "SELECT step, layer, form, solver, size, beta, iterations, stop_reason, true_residual,"
-            " descent_cosine, residual FROM traces"
+            "SELECT step, layer, form, solver, size, beta, products, iterations, stop_reason,"
+            " true_residual, descent_cosine, residual FROM traces"
             " WHERE step > ? AND (? IS NULL OR layer = ?) ORDER BY step, layer, iteration",
             (after_step, layer, layer),
         )
@@ -239,7 +239,7 @@ def _open(path: Path, options: str) -> sqlite3.Connection:
 
 
 def _trace(rows: list[tuple[Any, ...]]) -> SolverTrace:
-    step, layer, form, solver, size, beta, iterations, stop_reason, true, cosine, _ = rows[0]
+    step, layer, form, solver, size, beta, products, iterations, reason, true, cosine, _ = rows[0]
     return SolverTrace(
         step=step,
         layer=layer,
@@ -247,8 +247,9 @@ def _trace(rows: list[tuple[Any, ...]]) -> SolverTrace:
         solver=solver,
         size=size,
         beta=float(beta),
+        products=products,
         iterations=iterations,
-        stop_reason=stop_reason,
+        stop_reason=reason,
         residuals=tuple(float(row[-1]) for row in rows if row[-1] is not None),
         true_residual=float(true),
         descent_cosine=float(cosine),

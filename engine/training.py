@@ -276,6 +276,7 @@ def _trace(step: int, layer: str, stats: SolverStats) -> SolverTrace:
         solver=found.solver,
         size=found.size,
         beta=float(found.beta),
+        products=found.products,
         iterations=int(found.iterations),
         stop_reason=found.stop_reason,
         residuals=found.residuals,

@@ -14,7 +14,7 @@ from engine.solvers.cg_iterations import (
     iterate_primal,
 )
 from engine.solvers.ladder import Ladder
-from engine.solvers.solution import Form, Solution, SolverStats, quality
+from engine.solvers.solution import Form, Solution, SolverStats, cheapest, quality
 from engine.solvers.system import ProximalSystem
 
 # What the dual form costs in the eigenbasis, in products with the Gram: there and back, and about
@@ -59,8 +59,8 @@ class CG:
         """Short name."""
         return f"cg{self.max_iterations}"
 
-    def form(self, system: ProximalSystem) -> Form:
-        """The cheapest form by multiplications, for all iterations together."""
+    def products(self, system: ProximalSystem) -> dict[Form, float]:
+        """Multiplications of every form beyond BackProp's, for all iterations together."""
         rows, columns, outputs = system.map.rows, system.map.columns, system.outputs
         groups = system.map.groups
         iterations = self.max_iterations
@@ -72,11 +72,11 @@ class CG:
             # A^T U at its end stands for A^T G at the beginning of the others
             products = min(iterations, _EIGEN_PRODUCTS)
             costs["dual"] = groups * rows**2 * (columns + outputs * products)
-        return min(costs, key=lambda form: costs[form])
+        return costs
 
     def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:
         """Solve the system; see :class:`~engine.solvers.base.Solver`."""
-        form = self.form(system)
+        form, products = cheapest(self.products(system))
         direction, steps = self._iterate(system, form, record=record)
         if not record:
             return Solution(direction)
@@ -86,6 +86,7 @@ class CG:
             form=form,
             size=system.map.rows if form == "dual" else system.map.columns,
             beta=system.beta,
+            products=products,
             rung=0,
             iterations=steps.iterations,
             converged=~steps.running,

@@ -156,7 +156,7 @@ def iterate_in_eigenbasis(
     assert isinstance(system.map, Dense)
     try:
         values, vectors = torch.linalg.eigh(system.map.outer())
-    except torch.linalg.LinAlgError:  # inputs that are not finite: let the loss show it
+    except RuntimeError:  # inputs that are not finite: let the loss show it
         return iterate_dual(system, iterations, make_steps)
     values = values.clamp_min(0.0).unsqueeze(-1)
     damped = values + system.beta

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.linear_maps import Dense, Direction
 from engine.solvers.ladder import Ladder, Rung
-from engine.solvers.solution import Form, Solution, SolverStats, quality
+from engine.solvers.solution import Form, Solution, SolverStats, cheapest, quality
 from engine.solvers.system import ProximalSystem
 
 # Up to this order an explicit inverse is made.
@@ -35,17 +35,18 @@ class Exact:
         """Short name."""
         return "exact"
 
-    def form(self, system: ProximalSystem) -> Form:
-        """The cheaper form by multiplications: Gram, inverse, product with it."""
+    def products(self, system: ProximalSystem) -> dict[Form, float]:
+        """Multiplications of every form beyond BackProp's: Gram, inverse, product with it."""
         rows, columns, outputs = system.map.rows, system.map.columns, system.outputs
         groups = system.map.groups
-        primal = system.map.gram_products + groups * columns**2 * (columns + outputs)
-        dual = groups * rows**2 * (columns + rows + outputs)
-        return "dual" if dual < primal else "primal"
+        return {
+            "primal": system.map.gram_products + groups * columns**2 * (columns + outputs),
+            "dual": groups * rows**2 * (columns + rows + outputs),
+        }
 
     def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:
         """Solve the system; see :class:`~engine.solvers.base.Solver`."""
-        form = self.form(system)
+        form, products = cheapest(self.products(system))
         dense = system.unfolded() if form == "dual" else system
         rung, direction = self._climb(dense, form, ladder)
         if not record:
@@ -56,6 +57,7 @@ class Exact:
             form=form,
             size=system.map.rows if form == "dual" else system.map.columns,
             beta=system.beta,
+            products=products,
             rung=int(rung),
             iterations=0,
             converged=True,

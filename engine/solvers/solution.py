@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,8 @@ class SolverStats:
     :ivar form: ``primal`` (Gram A^T A), ``dual`` (Gram A A^T) or ``operator`` (no Gram).
     :ivar size: order of the system solved, n or N.
     :ivar beta: damping.
+    :ivar products: multiplications that the form was expected to take beyond BackProp's, by which
+        it was chosen.
     :ivar rung: what answered: 0 is the plain method, see :class:`~engine.solvers.ladder.Rung`.
     :ivar iterations: CG iterations made; 0 for a direct solution.
     :ivar converged: whether the stop criterion was met (direct solutions: always).
@@ -36,6 +39,7 @@ class SolverStats:
     form: Form
     size: int
     beta: float | Tensor
+    products: float
     rung: int
     iterations: int | Tensor
     converged: bool | Tensor
@@ -55,6 +59,7 @@ class SolverStats:
             form=self.form,
             size=self.size,
             beta=float(beta.mean()) if isinstance(beta, Tensor) else beta,
+            products=self.products,
             rung=self.rung,
             iterations=iterations,
             converged=bool(self.converged),
@@ -85,6 +90,12 @@ class Solution:
 
     direction: Direction
     stats: SolverStats | None = None
+
+
+def cheapest(products: Mapping[Form, float]) -> tuple[Form, float]:
+    """The form with the fewest multiplications, and their number."""
+    form = min(products, key=lambda form: products[form])
+    return form, products[form]
 
 
 def quality(system: ProximalSystem, solution: Direction) -> tuple[Tensor, Tensor]:

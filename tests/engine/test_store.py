@@ -48,6 +48,7 @@ def a_trace(step: int, layer: str = "0", **changes: object) -> SolverTrace:
         "solver": "cg3",
         "size": 500,
         "beta": 0.05,
+        "products": 2.5e9,
         "iterations": 2,
         "stop_reason": "converged",
         "residuals": (1.0, 0.1, 1e-3),
