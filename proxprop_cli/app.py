@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from proxprop_cli import __version__
-from proxprop_cli.commands import control, export, presets, resume, runs, train
+from proxprop_cli.commands import bench, control, export, presets, resume, runs, train
 
 app = typer.Typer(
     name="proxprop",
@@ -24,6 +24,7 @@ app.command("stop")(control.stop)
 app.add_typer(runs.app, name="runs")
 app.add_typer(presets.app, name="presets")
 app.command("export")(export.export)
+app.command("bench")(bench.bench)
 
 
 def _show_version(wanted: bool) -> None:

@@ -62,7 +62,17 @@ class Output:
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-_TEXT_COLUMNS = ("id", "name", "status", "preset", "method", "description", "key", "value")
+_TEXT_COLUMNS = (
+    "id",
+    "name",
+    "status",
+    "preset",
+    "method",
+    "model",
+    "description",
+    "key",
+    "value",
+)
 
 
 def console(*, stderr: bool, width: int | None = None) -> Console:

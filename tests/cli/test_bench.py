@@ -1,0 +1,57 @@
+"""The benchmark measures what it says; how fast it is, is no test."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.benchmark import METHODS, MODELS, make_step, peak_bytes
+
+
+def test_bench_reports_every_method_beside_backprop(cli):
+    answer = cli(
+        "bench", "--model", "convnet", "--rounds", "3", "--batch-size", "4", "--no-memory", "--json"
+    )
+    assert answer.code == 0, answer.err
+    results = answer.json["results"]
+    assert [result["method"] for result in results] == list(METHODS)
+    assert {result["model"] for result in results} == {"convnet"}
+    for result in results:
+        assert result["seconds_per_step"] > 0
+        low, middle, high = (
+            result[key] for key in ("ratio_low", "ratio_to_backprop", "ratio_high")
+        )
+        assert low <= middle <= high
+    assert results[0]["ratio_to_backprop"] == results[0]["predicted_ratio"] == 1.0
+    assert all(result["predicted_ratio"] > 1.0 for result in results[1:])
+    assert {"torch", "threads", "device"} <= set(answer.json["environment"])
+
+
+def test_bench_prints_a_table(cli):
+    answer = cli("bench", "--model", "mlp", "--method", "cg1", "--rounds", "1", "--batch-size", "2")
+    assert answer.code == 0, answer.err
+    assert "backprop" in answer.out
+    assert "cg1" in answer.out
+    assert "MiB" in answer.out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--model", "vgg"], ["--method", "cgx"], ["--rounds", "0"], ["--batch-size", "x"]]
+)
+def test_bad_input(cli, arguments):
+    answer = cli("bench", *arguments)
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_every_step_trains():
+    for model in MODELS:
+        for method in METHODS:
+            step = make_step(model, method, 4, torch.device("cpu"))
+            losses = [step().item() for _ in range(3)]
+            assert losses[2] < losses[0]
+
+
+def test_memory_counts_the_weights_at_least():
+    # 20.3 million parameters, their directions and momenta in float32
+    assert peak_bytes("mlp", "backprop", 2, torch.device("cpu")) > 3 * 20_300_000 * 4
