@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import secrets
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from engine.errors import StorageError
+from engine.errors import StorageError, StorageFullError
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -20,11 +21,14 @@ PRIVATE_FOLDER = 0o700
 def storage_errors(path: Path) -> Iterator[None]:
     """Report what the operating system refuses as one line about ``path``.
 
-    :raises StorageError: instead of any ``OSError``.
+    :raises StorageError: instead of any ``OSError``; where there is no room,
+        :class:`StorageFullError`.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(f"{path}: {error.strerror}") from error
         raise StorageError(f"{path}: {error.strerror or error}") from error
 
 

@@ -104,7 +104,7 @@ class MethodConfig(Section):
     trace(A^T A)/(n tau_theta)."""
     tol: float = Field(default=1e-2, ge=0, lt=1)
     """CG stops when every squared residual is below tol^2 times the mean initial one."""
-    eps: float | None = Field(default=None, ge=0, le=1)
+    eps: float | None = Field(default=None, gt=0, le=1)
     """Constant added to CG's denominators; 1e-6 is the published code's arithmetic, none is CG."""
     per_filter: bool = False
     """Convolutions: one CG a filter instead of one for the flattened layer."""

@@ -88,6 +88,7 @@ class ConvPatches:
             and self.kernel != (1, 1)
             and self.padding[0] < self.kernel[0]
             and self.padding[1] < self.kernel[1]
+            and self.x.shape[3] >= self.kernel[1] - 1 - self.padding[1]  # borders do not overlap
             and self.weight
             and self.x.device.type != "mps"  # complex products are missing there
         )

@@ -23,3 +23,7 @@ class BusyError(ProxPropError):
 
 class StorageError(ProxPropError):
     """The run's folder or database can not be read or written."""
+
+
+class StorageFullError(StorageError):
+    """There is no room; it may work later."""

@@ -10,6 +10,10 @@ per step
     ``time/train``      seconds of training so far: no evaluation, no checkpoints, no pauses
     ``time/wall``       seconds since the run was first started, pauses and breaks included
 
+per traced step and layer
+    ``solver/LAYER/iterations``, ``residual`` (relative, of the returned direction), ``cosine``
+    (of the angle to the gradient), ``beta``
+
 per epoch (epoch 0 is the initial state)
     ``epoch``           epochs trained so far; not whole only where a time limit ended the run
     ``train_loss``, ``train_accuracy``, ``val_loss``, ``val_accuracy``, ``test_loss``,
@@ -102,7 +106,7 @@ class CheckpointDue:
     epoch: int
     reason: CheckpointReason
     best: bool = False
-    """Whether this state has the best validation accuracy (or loss) so far."""
+    """Whether this state has the best validation accuracy so far."""
 
 
 @dataclass(frozen=True, slots=True)

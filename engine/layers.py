@@ -108,13 +108,28 @@ class ProxConv2d(_ProxLayer, nn.Conv2d):
         return f"{parent}, prox={self.prox}"
 
     def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """What symmetric zero padding can not express is padded here; gives the rest."""
-        left, right, top, bottom = self._reversed_padding_repeated_twice
+        """What symmetric zero padding can not express is padded here; gives the rest.
+
+        Reads the settings as they are now, like the parent, since models are changed after they
+        were made.
+        """
         if self.padding_mode != "zeros":
-            return F.pad(x, (left, right, top, bottom), mode=self.padding_mode), (0, 0)
-        if left != right or top != bottom:  # padding='same' and an even kernel
-            return F.pad(x, (left, right, top, bottom)), (0, 0)
-        return x, (top, left)
+            around = self._reversed_padding_repeated_twice
+            return F.pad(x, around, mode=self.padding_mode), (0, 0)
+        if isinstance(self.padding, str):
+            if self.padding == "valid":
+                return x, (0, 0)
+            total_y, total_x = (
+                dilation * (size - 1)
+                for dilation, size in zip(
+                    _pair(self.dilation), _pair(self.kernel_size), strict=True
+                )
+            )
+            top, left = total_y // 2, total_x // 2
+            if total_y % 2 == total_x % 2 == 0:
+                return x, (top, left)
+            return F.pad(x, (left, total_x - left, top, total_y - top)), (0, 0)
+        return x, _pair(self.padding)
 
 
 class _LinearFunction(Function):
@@ -181,10 +196,10 @@ class _ConvFunction(Function):
         dtype = working_dtype(weight.dtype)
         linear_map = ConvPatches(
             x.to(dtype),
-            kernel=layer.kernel_size,  # type: ignore[arg-type]
-            stride=layer.stride,  # type: ignore[arg-type]
+            kernel=_pair(layer.kernel_size),
+            stride=_pair(layer.stride),
             padding=ctx.padding,
-            dilation=layer.dilation,  # type: ignore[arg-type]
+            dilation=_pair(layer.dilation),
             groups=layer.groups,
             weight=need_weight,
             bias=need_bias,
@@ -194,6 +209,13 @@ class _ConvFunction(Function):
         )
         v_weight, v_bias = _as_parameters(direction, weight)
         return grad_x, v_weight, v_bias, None, None
+
+
+def _pair(setting: int | tuple[int, ...]) -> tuple[int, int]:
+    if isinstance(setting, int):
+        return setting, setting
+    first, second = setting
+    return first, second
 
 
 def _as_parameters(direction: Direction, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:

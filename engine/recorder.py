@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from engine import checkpoint
 from engine.control import Control, Desired
-from engine.errors import CheckpointError, StorageError
+from engine.errors import CheckpointError, StorageFullError
 from engine.events import (
     CheckpointDue,
     Diverged,
@@ -60,6 +60,7 @@ class Recorder:
         self._step = 0
         with StoreReader(run.database) as reader:
             self._kept = {row.step: row.best for row in reader.checkpoints()}
+        self._remove_strays()
 
     def record(self, event: Event) -> None:
         """Store an event durably, but for single steps' traces, which wait for the next block.
@@ -79,6 +80,7 @@ class Recorder:
                 )
             case SolverTrace():
                 self._writer.append_traces([event])
+                self._writer.append_metrics(event.step, _trace_metrics(event))
                 return
             case CheckpointDue():
                 self._keep_state(event)
@@ -120,6 +122,15 @@ class Recorder:
             checkpoint.remove(folder, step)
             del self._kept[step]
 
+    def _remove_strays(self) -> None:
+        """What a process that died has left, and checkpoints that were rewound."""
+        known = {
+            path for step in self._kept for path in checkpoint.paths(self._run.checkpoints, step)
+        }
+        for path in self._run.checkpoints.iterdir():
+            if path not in known and path.is_file():
+                path.unlink(missing_ok=True)
+
     def _superseded(self) -> list[int]:
         newest = sorted(self._kept, reverse=True)
         best = next((step for step in newest if self._kept[step]), None)
@@ -131,13 +142,24 @@ class Recorder:
         while True:
             try:
                 return action()
-            except StorageError as error:
+            except StorageFullError as error:
                 if self._control.desired() is Desired.STOPPED:
                     raise
                 if str(error) != said:
                     said = str(error)
                     self._listener(Warned(self._step, f"waiting for storage: {said}"))
                 time.sleep(_RETRY_SECONDS)
+
+
+def _trace_metrics(trace: SolverTrace) -> dict[str, float]:
+    """A solver's figures as metrics, so that they are exported and plotted like all others."""
+    prefix = f"solver/{trace.layer}"
+    return {
+        f"{prefix}/iterations": trace.iterations,
+        f"{prefix}/residual": trace.true_residual,
+        f"{prefix}/cosine": trace.descent_cosine,
+        f"{prefix}/beta": trace.beta,
+    }
 
 
 def newest_state(run: Run, warn: Callable[[str], None]) -> checkpoint.Snapshot | None:

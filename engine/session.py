@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from engine.config import RunConfig
+from engine.config import MLPConfig, RunConfig
 from engine.control import Control
-from engine.data import Progress, load_dataset
+from engine.data import Progress, load_dataset, prepare
 from engine.devices import choose_device
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, ConfigError
 from engine.events import Event, RunEnded, Warned
+from engine.models import build_model
 from engine.recorder import Listener, Recorder, newest_state
 from engine.run import Run
 from engine.store import StoreWriter
@@ -32,6 +33,8 @@ class Sitting:
     :ivar data_dir: where data sets are kept.
     :ivar progress: told how the data are coming along.
     :ivar allow_inexact: go on although versions, device, threads or data have changed.
+    :ivar config: take the place of the run's own configuration, and are kept as that once
+        training can begin: new limits.
     """
 
     control: Control
@@ -39,6 +42,7 @@ class Sitting:
     data_dir: Path
     progress: Progress | None = None
     allow_inexact: bool = False
+    config: RunConfig | None = None
 
 
 def sit(run: Run, sitting: Sitting) -> RunEnded:
@@ -51,7 +55,7 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
     :raises StorageError: the store can not be used.
     """
     with run.lock():
-        config = run.config()
+        config = sitting.config or run.config()
         device = choose_device(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -63,7 +67,10 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
         trainer = Trainer(config, dataset, device, sitting.control, state)
         if state is not None and not sitting.allow_inexact:
             _check_environment(run, state.meta["environment"], trainer.environment())
+        if sitting.config is not None:
+            run.save_config(sitting.config)
         with StoreWriter(run.database) as writer:
+            writer.set_state({**trainer.position(), "reason": ""})
             writer.rewind(trainer.step if state is not None else -1)
             recorder = Recorder(
                 run, writer, sitting.control, trainer.snapshot, config.log.keep, sitting.listener
@@ -82,16 +89,26 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
     raise AssertionError("a trainer ends with RunEnded")
 
 
-def prepare_run_data(config: RunConfig, data_dir: Path, progress: Progress | None) -> None:
-    """Find, download and decode the data of a run that does not exist yet.
+def prepare_run(config: RunConfig, data_dir: Path, progress: Progress | None) -> None:
+    """Everything that can fail before a run exists: device, data (found, downloaded, decoded), and
+    whether the network fits them.
 
-    :raises ConfigError: the device is not there, or the settings do not fit the data.
+    :raises ConfigError: the settings do not fit data or machine.
     :raises DataError: the data are not there.
     """
-    from engine.data import prepare
-
     choose_device(config.device)
-    prepare(config.data, cache_dir=data_dir, progress=progress)
+    arrays = prepare(config.data, cache_dir=data_dir, progress=progress).arrays
+    channels, height, width = arrays.train_images.shape[1:]
+    with torch.device("meta"):
+        build_model(config.model, config.method, (channels, height, width), len(arrays.classes))
+    samples = len(arrays.train_labels) - config.data.validation
+    samples = min(samples, config.data.train_samples or samples)
+    last = samples % config.batch_size or config.batch_size
+    if last == 1 and isinstance(config.model, MLPConfig) and config.model.batch_norm:
+        raise ConfigError(
+            f"batch_size: {config.batch_size} leaves one of {samples} samples for the last batch, "
+            "which batch normalisation can not train on; choose another"
+        )
 
 
 def _check_environment(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

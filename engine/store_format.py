@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.errors import StorageError
+from engine.errors import StorageError, StorageFullError
 
 VERSION = 1
 """Of the schema, kept as SQLite's ``user_version``."""
@@ -79,12 +79,15 @@ in the columns of traces a number that is not finite stands as text.
 def database_errors(path: Path) -> Iterator[None]:
     """Report what SQLite refuses as one line about ``path``.
 
-    :raises StorageError: instead of any ``sqlite3.Error``.
+    :raises StorageError: instead of any ``sqlite3.Error``; where there is no room,
+        :class:`StorageFullError`.
     """
     try:
         yield
     except sqlite3.Error as error:
-        raise StorageError(f"{path}: {_explain(str(error))}") from error
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise StorageFullError(f"{path}: {error}; free some space and try again") from error
+        raise StorageError(f"{path}: {error}") from error
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
@@ -98,9 +101,3 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: expected a store of version {VERSION}, found version {found};"
             " open it with the version of proxprop that made it"
         )
-
-
-def _explain(message: str) -> str:
-    if "disk is full" in message:
-        return f"{message}; free some space and try again"
-    return message

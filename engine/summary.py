@@ -22,7 +22,8 @@ _METRICS = (
 def summarize(run: Run) -> dict[str, Any]:
     """Identity, status, position and latest evaluation of a run.
 
-    Accuracies are fractions, ``seconds`` are seconds of training; what there is not is ``None``.
+    ``epoch`` counts the epochs trained so far, ``epochs_limit`` those asked for. Accuracies are
+    fractions, ``seconds`` are seconds of training; what there is not is ``None``.
 
     :raises ConfigError: its configuration was damaged.
     :raises StorageError: its store can not be read.
@@ -40,7 +41,7 @@ def summarize(run: Run) -> dict[str, Any]:
         **_method(config),
         "seed": config.seed,
         "epoch": state.get("epoch", 0),
-        "epochs": config.epochs,
+        "epochs_limit": config.epochs,
         "steps": state.get("step", 0),
         **{key: metrics.get(key) for key in _METRICS},
         "seconds": metrics.get("time/train"),

@@ -80,6 +80,7 @@ class Trainer:
         self._checkpoint_step = 0
         self._started = time.time()
         self._best: float | None = None
+        self._metrics: dict[str, float] = {}
         self._resumed = resume is not None
         if resume is not None:
             self._restore(resume)
@@ -106,6 +107,14 @@ class Trainer:
             "data_sha256": learner.dataset.digest,
         }
 
+    def position(self) -> dict[str, object]:
+        """Step, epoch and metrics of the latest evaluation, as the store keeps them."""
+        return {
+            "step": self.step,
+            "epoch": self._metrics.get("epoch", 0),
+            "metrics": dict(self._metrics),
+        }
+
     def snapshot(self) -> Snapshot:
         """The complete state; its tensors are those in use, so write them before going on."""
         meta = {
@@ -113,6 +122,7 @@ class Trainer:
             "batch": self.batch,
             "step": self.step,
             "best": self._best,
+            "metrics": dict(self._metrics),
             "seconds": {
                 "train": self._watch.stop(),
                 "epoch_began": self._epoch_began,
@@ -127,7 +137,7 @@ class Trainer:
         meta = snapshot.meta
         self.learner.restore(snapshot.tensors, meta["generators"])
         self.epoch, self.batch, self.step = meta["epoch"], meta["batch"], meta["step"]
-        self._best = meta["best"]
+        self._best, self._metrics = meta["best"], meta["metrics"]
         seconds = meta["seconds"]
         self._watch = devices.Stopwatch(self.learner.device, seconds["train"])
         self._epoch_began = seconds["epoch_began"]
@@ -205,6 +215,7 @@ class Trainer:
         metrics["time/wall"] = time.time() - self._started
         if self.batch == 0:
             self._epoch_began = seconds
+        self._metrics = metrics
         yield EpochDone(metrics["epoch"], self.step, metrics)
         if not math.isfinite(metrics["train_loss"]):
             raise NotFinite(self.step, "loss of the training data is not finite")

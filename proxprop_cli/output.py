@@ -58,8 +58,9 @@ class Output:
         console(stderr=False, width=width).print(table)
 
     def terminal(self) -> bool:
-        """Whether a person watches what :meth:`note` says."""
-        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        """Whether a person watches both streams, in a terminal that can move its cursor."""
+        watched = sys.stdout.isatty() and sys.stderr.isatty()
+        return watched and os.environ.get("TERM") != "dumb"
 
 
 _TEXT_COLUMNS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +18,7 @@ from engine.events import (
     Unpaused,
     Warned,
 )
-from proxprop_cli.output import Output, console, duration, number, percent
+from proxprop_cli.output import Output, console, duration, number, percent, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -86,7 +85,7 @@ class RunProgress:
         self._run_id = run_id
         self._config = config
         self._output = output
-        self._with_bar = not plain and output.terminal()
+        self._with_bar = not plain and not output.as_json and output.terminal()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._steps_per_epoch = 1
@@ -152,7 +151,7 @@ class RunProgress:
                 TextColumn("{task.fields[figures]}"),
                 TextColumn("ETA"),
                 TimeRemainingColumn(),
-                console=console(stderr=True),
+                console=console(stderr=False),
                 transient=True,
             )
             self._bar.start()
@@ -184,22 +183,21 @@ class RunProgress:
 
     def _say(self, text: str) -> None:
         if self._bar is not None:
-            # above the bar, without a glance at markup
-            self._bar.console.print(text)
+            # above the bar
+            self._bar.console.print(printable(text))
         else:
             self._output.line(text)
 
 
 def epoch_line(event: EpochDone, epochs: int) -> str:
-    """An evaluation in one aligned line."""
+    """An evaluation in one aligned line of less than 80 columns: losses, accuracies, seconds."""
     metrics = event.metrics
-    parts = [f"epoch {event.epoch:>4g}/{epochs}", f"train loss {number(metrics['train_loss']):>9}"]
+    parts = [f"epoch {event.epoch:>3g}/{epochs}", f"train {number(metrics['train_loss']):>9}"]
     if "val_loss" in metrics:
-        parts.append(f"val loss {number(metrics['val_loss']):>9}")
-        parts.append(f"val {percent(metrics['val_accuracy']):>7}")
+        accuracy = percent(metrics["val_accuracy"])
+        parts.append(f"val {number(metrics['val_loss']):>9} {accuracy:>7}")
     if "test_accuracy" in metrics:
         parts.append(f"test {percent(metrics['test_accuracy']):>7}")
-    seconds = metrics["time/epoch"]
-    if math.isfinite(seconds) and event.epoch > 0:
-        parts.append(f"{duration(seconds):>8}")
+    if event.epoch > 0:
+        parts.append(f"{duration(metrics['time/epoch']):>7}")
     return "  ".join(parts)

@@ -29,10 +29,10 @@ def prepare(config: RunConfig, data_dir: Path | None, output: Output) -> None:
     :raises ConfigError: the settings do not fit data or machine.
     :raises DataError: the data are not there.
     """
-    from engine.session import prepare_run_data
+    from engine.session import prepare_run
 
     with DataProgress(output) as progress:
-        prepare_run_data(config, data_dir or _default_data_dir(), progress)
+        prepare_run(config, data_dir or _default_data_dir(), progress)
 
 
 def train(
@@ -43,14 +43,18 @@ def train(
     plain: bool,
     fail_on_divergence: bool = False,
     allow_inexact: bool = False,
+    limits: RunConfig | None = None,
 ) -> int:
-    """Train a run here until it ends; gives the exit code."""
+    """Train a run here until it ends; gives the exit code.
+
+    :param limits: new configuration of the run, kept once training can begin.
+    """
     from engine.file_control import FileControl
     from engine.session import Sitting, sit
     from engine.summary import summarize
 
     control = FileControl(run)
-    config = run.config()
+    config = limits or run.config()
     with (
         _signals(control),
         DataProgress(output) as data_progress,
@@ -64,10 +68,11 @@ def train(
                 data_dir=data_dir or _default_data_dir(),
                 progress=data_progress,
                 allow_inexact=allow_inexact,
+                config=limits,
             ),
         )
     summary = summarize(run)
-    output.document({"run": summary.pop("id"), **summary, "limit_epochs": config.epochs})
+    output.document({"run": summary.pop("id"), **summary, "epochs": summary["epoch"]})
     if ended.reason == "SIGINT":
         return Exit.INTERRUPTED
     if ended.reason == "SIGTERM":
@@ -77,14 +82,15 @@ def train(
     return Exit.OK
 
 
-def detach(run: Run, data_dir: Path | None, output: Output, *, allow_inexact: bool = False) -> None:
-    """Train a run in a process and session of its own, which outlives this one."""
-    command = [sys.executable, "-m", "proxprop_cli", "resume", run.id, "--plain"]
+def detach(run: Run, data_dir: Path | None, output: Output, *extra: str) -> None:
+    """Train a run in a process and session of its own, which outlives this one.
+
+    :param extra: more options of ``resume``.
+    """
+    command = [sys.executable, "-m", "proxprop_cli", "resume", run.id, "--plain", *extra]
     command += ["--dir", str(run.path.parent.resolve())]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir.resolve())]
-    if allow_inexact:
-        command.append("--allow-inexact")
     log = run.path / "train.log"
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -102,8 +108,12 @@ def detach(run: Run, data_dir: Path | None, output: Output, *, allow_inexact: bo
 def _signals(control: FileControl) -> Iterator[None]:
     """Handlers that only leave word; a second interrupt leaves at once."""
 
+    interrupts = 0
+
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if control.stop_reason() == "SIGINT":
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts > 1:
             os._exit(Exit.INTERRUPTED)
         control.request_stop("SIGINT")
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from engine.data.arrays import Arrays, Progress, Source
 from engine.errors import DataError
 
 _FORMAT = 1
+_ATTEMPTS = 10
 _PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -99,13 +101,25 @@ def _write(folder: Path, arrays: Arrays) -> None:
             "scale": arrays.scale,
         }
         (draft / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
-    except FileExistsError:
-        pass  # another process was faster with the same content
+        _publish(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    """Give the draft its name. What another process put there meanwhile is as good; what is
+    damaged is moved aside first."""
+    for _ in range(_ATTEMPTS):
+        try:
+            draft.rename(folder)
+        except OSError:
+            if _read(folder) is not None:
+                return
+            with suppress(OSError):
+                folder.rename(draft.with_name(f"{draft.name}-damaged"))
+        else:
+            break
+    shutil.rmtree(draft.with_name(f"{draft.name}-damaged"), ignore_errors=True)
 
 
 def _read(folder: Path) -> Decoded | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -59,7 +60,8 @@ def _fetch(url: str, target: Path, md5: str, progress: Progress) -> None:
     if not url.startswith(("http://", "https://")):
         raise ValueError("not a web address")
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
+    # a name of its own, since another process may download the same file
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     digest = _md5()
     try:
         with (

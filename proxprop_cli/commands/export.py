@@ -11,7 +11,7 @@ import typer
 
 from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
-from proxprop_cli.output import Output
+from proxprop_cli.output import Output, printable
 
 
 def export(
@@ -26,7 +26,7 @@ def export(
     as_json: opt.JsonOption = False,
     runs_dir: opt.DirOption = None,
 ) -> None:
-    """Write everything that was logged."""
+    """Write every metric that was logged, the solvers' figures among them."""
     from engine.export import ExportSource, export_csv
     from engine.store_reader import StoreReader
 
@@ -37,9 +37,15 @@ def export(
     store = opt.open_runs(runs_dir)
     found = [store.find(run) for run in runs]
     output = Output(as_json=as_json)
+
+    def label(name: str | None) -> str | None:
+        # a file gets the name as it is, a terminal must not
+        shown = output_path == "-" and sys.stdout.isatty()
+        return printable(name) if shown and name is not None else name
+
     with ExitStack() as stack:
         sources = [
-            ExportSource(run.id, stack.enter_context(StoreReader(run.database)), run.name)
+            ExportSource(run.id, stack.enter_context(StoreReader(run.database)), label(run.name))
             for run in found
         ]
         target = sys.stdout if output_path == "-" else Path(output_path)

@@ -139,7 +139,12 @@ def build_config(
     overrides = parse_assignments(assignments or [])
     overrides |= {key: value for key, value in values.items() if value is not None}
     overrides.setdefault("preset", preset)
-    return resolve(document, method=method, overrides=overrides, source=source)
+    config = resolve(document, method=method, overrides=overrides, source=source)
+    if config.data.root is None:
+        return config
+    # a run may be resumed from another folder
+    root = str(Path(config.data.root).expanduser().absolute())
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output
 
 if TYPE_CHECKING:
+    from engine.config import RunConfig
     from engine.run import Run
 
 
@@ -49,8 +50,8 @@ def resume(
     status = found.status()
     if status == "diverged":
         raise ConfigError(f"run {found.id} diverged; start another with a smaller step size")
-    _extend(found, epochs=epochs, max_seconds=max_seconds)
-    if status == "finished" and _has_reached_its_limits(found):
+    limits = _new_limits(found, epochs=epochs, max_seconds=max_seconds)
+    if status == "finished" and _has_reached(found, limits or found.config()):
         output.line(f"run {found.id} is finished; --epochs extends it")
         _report(found, output)
         return
@@ -58,7 +59,10 @@ def resume(
 
     found.set_desired(Desired.RUNNING)
     if detach:
-        sitting.detach(found, data_dir, output, allow_inexact=allow_inexact)
+        extra = ["--allow-inexact"] if allow_inexact else []
+        extra += [] if epochs is None else ["--epochs", str(epochs)]
+        extra += [] if max_seconds is None else ["--max-seconds", str(max_seconds)]
+        sitting.detach(found, data_dir, output, *extra)
         return
     code = sitting.train(
         found,
@@ -67,36 +71,38 @@ def resume(
         plain=plain or as_json,
         fail_on_divergence=fail_on_divergence,
         allow_inexact=allow_inexact,
+        limits=limits,
     )
     raise typer.Exit(code)
 
 
-def _extend(run: Run, **limits: int | float | None) -> None:
-    """Put new limits into the run's configuration."""
+def _new_limits(run: Run, **limits: int | float | None) -> RunConfig | None:
+    """The run's configuration with other limits, if any were given."""
     from engine.config import validate
 
     given: dict[str, Any] = {key: value for key, value in limits.items() if value is not None}
     if not given:
-        return
+        return None
     config = run.config()
     extended = validate({**config.model_dump(mode="json"), **given}, source="resume")
     if extended.epochs < config.epochs:
         raise ConfigError(
             f"epochs: run {run.id} has {config.epochs} already; give more, found {extended.epochs}"
         )
-    run.save_config(extended)
+    return extended
 
 
-def _has_reached_its_limits(run: Run) -> bool:
+def _has_reached(run: Run, config: RunConfig) -> bool:
     from engine.summary import summarize
 
-    limit, summary = run.config().max_seconds, summarize(run)
+    summary = summarize(run)
+    limit = config.max_seconds
     out_of_time = limit is not None and (summary["seconds"] or 0.0) >= limit
-    return out_of_time or summary["epoch"] >= summary["epochs"]
+    return out_of_time or summary["epoch"] >= config.epochs
 
 
 def _report(run: Run, output: Output) -> None:
     from engine.summary import summarize
 
     summary = summarize(run)
-    output.document({"run": summary.pop("id"), **summary})
+    output.document({"run": summary.pop("id"), **summary, "epochs": summary["epoch"]})

@@ -97,7 +97,7 @@ def _row(summary: dict[str, Any]) -> list[str]:
         summary["preset"] or "",
         summary["method"],
         number(summary["tau"]),
-        f"{summary['epoch']:g}/{summary['epochs']}",
+        f"{summary['epoch']:g}/{summary['epochs_limit']}",
         number(summary["train_loss"]),
         percent(summary["val_accuracy"]),
         percent(summary["test_accuracy"]),

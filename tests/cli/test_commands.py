@@ -6,7 +6,9 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from engine.runs import Runs
 from engine.store_reader import StoreReader
@@ -41,7 +43,7 @@ def test_train_json_is_one_document_with_the_result(trained):
 def test_json_lets_everything_else_go_to_standard_error(cli):
     answer = cli("train", *SMALL, "--epochs", "1", "--json")
     assert json.loads(answer.out)["run"]
-    assert "epoch    1/1" in answer.err
+    assert "epoch   1/1" in answer.err
 
 
 def test_plain_prints_one_line_an_epoch(cli):
@@ -50,7 +52,7 @@ def test_plain_prints_one_line_an_epoch(cli):
     assert answer.code == 0
     assert lines[0].startswith("run ")
     assert "seed 0" in lines[0]
-    assert sum("train loss" in line for line in lines) == 4
+    assert sum(line.startswith("epoch ") for line in lines) == 4
     assert lines[-1].startswith("finished after 18 steps")
 
 
@@ -100,6 +102,18 @@ def test_divergence_is_a_result_unless_asked(cli):
         (["train", "--method", "cg0"], 2, "cgN"),
         (["train", "--bogus"], 2, "--bogus"),
         (["trian"], 2, "'train'"),
+        (["train", "--set", "method.eps=0"], 2, "method.eps"),
+        (
+            ["train", "--preset", "digits-convnet"]
+            + ["--set", "model.channels=[2,2,2,2]", "--set", "model.pools=4"],
+            2,
+            "pools",
+        ),
+        (
+            ["train", *SMALL, "--set", "model.batch_norm=true", "--batch-size", "13"],
+            2,
+            "batch_size",
+        ),
         (["train", "--set", "data.name=imagefolder"], 2, "data.root"),
         (
             ["train", "--set", "data.name=imagefolder", "--set", "data.root=/no/where"],
@@ -199,8 +213,8 @@ def test_export_holds_every_logged_value(cli, trained, tmp_path):
         rows = list(csv.DictReader(stream))
     assert {(int(row["step"]), row["key"]): float(row["value"]) for row in rows} == logged
     assert {row["run"] for row in rows} == {trained["run"]}
-    # 12 steps of 5 keys; 3 evaluations of epoch, 6 means and 3 times, of which time/train and
-    # time/wall take the place of the step's at steps 6 and 12
+    # 12 steps of 5 keys, too few for a solver trace; 3 evaluations of epoch, 6 means and 3 times,
+    # of which time/train and time/wall take the place of the step's at steps 6 and 12
     assert len(rows) == 12 * 5 + 3 * 10 - 4
 
 
@@ -259,7 +273,8 @@ def test_resume_elsewhere_needs_permission(cli, tmp_path):
     assert refused.code == 4
     assert "threads was 1, is 2" in refused.err
     assert "--allow-inexact" in refused.err
-    allowed = cli("resume", run.id, "--allow-inexact", "--json")
+    assert run.config().epochs == 1  # what is refused changes nothing
+    allowed = cli("resume", run.id, "--epochs", "2", "--allow-inexact", "--json")
     assert allowed.code == 0
     assert allowed.json["steps"] == 12
 
@@ -302,3 +317,97 @@ def test_a_pickle_in_place_of_a_checkpoint_is_never_loaded(cli, trained, tmp_pat
         path.write_bytes(pickle.dumps(Bomb()))
     assert cli("resume", "first", "--epochs", "3").code == 4
     assert not (tmp_path / "exploded").exists()
+
+
+def image_folder(folder):
+    """Two classes of 8x8 pictures."""
+    rng = np.random.default_rng(0)
+    for name in ("dark", "light"):
+        for index in range(30):
+            pixels = rng.integers(0, 120, (8, 8), dtype=np.uint8) + (100 if name == "light" else 0)
+            path = folder / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+IMAGES = ["--set", "data.name=imagefolder", "--set", "model.hidden=[8]"]
+
+
+def test_a_relative_folder_of_images_is_found_again_from_elsewhere(cli, tmp_path, monkeypatch):
+    image_folder(tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path)
+    options = [*IMAGES, "--set", "data.root=pictures", "--set", "data.validation=10"]
+    assert cli("train", *options, "--epochs", "1").code == 0
+    monkeypatch.chdir("/")
+    answer = cli("resume", "latest", "--epochs", "2", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["epochs"] == 2
+
+
+def test_resume_with_changed_data_needs_permission(cli, tmp_path):
+    image_folder(tmp_path / "pictures")
+    root = f"data.root={tmp_path / 'pictures'}"
+    options = [*IMAGES, "--set", root, "--set", "data.validation=10"]
+    assert cli("train", *options, "--epochs", "1").code == 0
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "pictures" / "light" / "0.png")
+    refused = cli("resume", "latest", "--epochs", "2")
+    assert refused.code == 4
+    assert "data_sha256" in refused.err
+
+
+def test_keeps_the_newest_and_the_best_checkpoint_and_nothing_else(cli, tmp_path):
+    cli("train", *SMALL, "--epochs", "30", "--set", "log.keep=1")
+    (run,) = stored(tmp_path)
+    with StoreReader(run.database) as reader:
+        steps, accuracies = reader.series("val_accuracy")
+        kept = [row.step for row in reader.checkpoints()]
+    best = int(steps[1:][accuracies[1:].argmax()])  # the first of equals
+    assert best < 180, "the best epoch must not be the last one for this test"
+    assert kept == [180, best]
+    names = sorted(path.name for path in run.checkpoints.iterdir())
+    assert names == sorted(
+        f"{step:09d}.{end}" for step in (best, 180) for end in ("json", "safetensors")
+    )
+
+
+def test_what_a_dead_process_left_among_the_checkpoints_is_removed(cli, trained, tmp_path):
+    (run,) = stored(tmp_path)
+    strays = [run.checkpoints / ".0123456789abcdef.tmp", run.checkpoints / "000000099.safetensors"]
+    for stray in strays:
+        stray.write_bytes(b"x")
+    assert cli("resume", "first", "--epochs", "3").code == 0
+    assert not any(stray.exists() for stray in strays)
+
+
+def test_after_falling_back_the_summary_is_of_where_the_run_stands(cli, trained, tmp_path):
+    from engine.data import default_data_dir
+    from engine.file_control import FileControl
+    from engine.session import Sitting, sit
+    from engine.summary import summarize
+
+    (run,) = stored(tmp_path)
+    newest = max(run.checkpoints.glob("*.safetensors"))
+    newest.write_bytes(b"damaged")
+    control = FileControl(run)
+    control.request_stop("test")
+    sit(run, Sitting(control, lambda event: None, default_data_dir()))
+    with StoreReader(run.database) as reader:
+        steps, losses = reader.series("train_loss")
+    assert steps.tolist() == [0, 6]
+    summary = summarize(run)
+    assert (summary["status"], summary["reason"]) == ("stopped", "test")
+    assert (summary["steps"], summary["epoch"]) == (6, 1)
+    assert summary["train_loss"] == losses[-1]
+
+
+def test_solver_figures_are_stored_and_exported(cli, tmp_path):
+    traced = ["--set", "log.trace_every=5", "--method", "cg3", "--epochs", "2"]
+    run = cli("train", *SMALL, *traced, "--json").json["run"]
+    with StoreReader(tmp_path / "runs" / run / "run.db") as reader:
+        traces = reader.traces()
+    assert [trace.step for trace in traces] == [5, 10]
+    rows = list(csv.DictReader(io.StringIO(cli("export", run).out)))
+    exported = {(int(row["step"]), row["key"]): float(row["value"]) for row in rows}
+    for trace in traces:
+        assert exported[trace.step, f"solver/{trace.layer}/residual"] == trace.true_residual
+        assert exported[trace.step, f"solver/{trace.layer}/iterations"] == trace.iterations

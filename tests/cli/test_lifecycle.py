@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import re
 import signal
+import struct
+import subprocess
+import termios
 import time
 
 import pytest
@@ -125,3 +132,64 @@ def test_detached_training_goes_on_alone(terminal):
         assert time.monotonic() < end_time
     log = (terminal.runs / run / "train.log").read_text()
     assert "finished after 18 steps" in log
+
+
+def test_a_second_interrupt_leaves_at_once(terminal):
+    slow = ["--set", "model.hidden=[4000,4000,4000]", "--batch-size", "1000", "--device", "cpu"]
+    process = terminal.start("train", *slow, "--epochs", "1000", "--plain")
+    run = terminal.wait_for_steps(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)  # far less than a step
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert terminal("runs", "show", run, "--json").json["status"] == "interrupted"
+
+
+def test_in_a_terminal_a_bar_is_shown_and_lines_fit(terminal):
+    """A real pseudo-terminal of 80 columns."""
+    control, device = pty.openpty()
+    fcntl.ioctl(device, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        terminal.command("train", *SMALL, "--epochs", "40", "--name", "x\x1b[31m"),
+        env={**terminal.environment, "TERM": "xterm-256color"},
+        stdin=device,
+        stdout=device,
+        stderr=device,
+    )
+    os.close(device)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(control, 65536)
+        except OSError:  # the other side has closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    assert process.wait(timeout=60) == 0
+    text = shown.decode()
+    assert "samples/s" in text
+    assert "ETA" in text
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+    lines = [line for line in re.split(r"[\r\n]+", plain) if line.startswith("epoch ")]
+    assert sum("train" in line for line in lines) == 41
+    assert all("%" in line for line in lines if "train" in line)  # none was wrapped
+
+
+def test_output_to_a_file_is_lines_although_errors_go_to_a_terminal(terminal, tmp_path):
+    control, device = pty.openpty()
+    target = tmp_path / "log"
+    with target.open("wb") as stream:
+        process = subprocess.Popen(
+            terminal.command("train", *SMALL, "--epochs", "2"),
+            env={**terminal.environment, "TERM": "xterm-256color"},
+            stdout=stream,
+            stderr=device,
+        )
+        assert process.wait(timeout=60) == 0
+    os.close(device)
+    os.close(control)
+    lines = target.read_text().splitlines()
+    assert sum(line.startswith("epoch ") for line in lines) == 3
+    assert "\x1b" not in target.read_text()

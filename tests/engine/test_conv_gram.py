@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from engine import conv_patches
 from engine.conv_gram import patch_gram, window_sums
 from engine.conv_patches import ConvPatches
 from tests.engine import reference
@@ -18,9 +19,10 @@ def cases(draw):
     kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     padding = tuple(draw(st.integers(0, k - 1)) for k in kernel)
     # the kernel fits at least once
-    size = tuple(
-        draw(st.integers(max(1, k - 2 * p), 9)) for k, p in zip(kernel, padding, strict=True)
-    )
+    height = draw(st.integers(max(1, kernel[0] - 2 * padding[0]), 9))
+    # what lies outside of a window on the left and on the right must not meet
+    width = draw(st.integers(max(1, kernel[1] - 1 - padding[1], kernel[1] - 2 * padding[1]), 9))
+    size = height, width
     return draw(st.integers(1, 3)), draw(st.integers(1, 3)), size, kernel, padding
 
 
@@ -39,6 +41,25 @@ def test_equals_the_products_of_patches(case, seed):
     gram, sums = truth(x, kernel, padding)
     assert reference.relative(patch_gram(x, kernel, padding), gram) < 1e-12
     assert reference.relative(window_sums(x, kernel, padding), sums) < 1e-12
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (6, 1), (2, 2), (9, 2), (3, 4)])
+@pytest.mark.parametrize("k", [3, 5, 7])
+def test_inputs_narrower_than_the_kernel(size, k):
+    x = torch.randn(4, 2, *size, dtype=torch.float64)
+    patches = ConvPatches(x, (k, k), padding=(k // 2, k // 2), bias=False)
+    gram, _ = truth(x, (k, k), (k // 2, k // 2))
+    assert reference.relative(patches.gram()[0], gram) < 1e-12
+
+
+def test_unfolding_in_several_chunks_adds_up(monkeypatch):
+    x = torch.randn(7, 2, 6, 6, dtype=torch.float64)
+    patches = ConvPatches(x, (3, 3), stride=(2, 1), padding=(1, 1), bias=False)
+    assert not patches.correlates
+    layer = nn.Conv2d(2, 1, 3, stride=(2, 1), padding=1)
+    (a,) = reference.patches(layer, x.numpy())
+    monkeypatch.setattr(conv_patches, "_CHUNK_ELEMENTS", 2 * 18 * 18)  # two samples a chunk
+    assert reference.relative(patches.gram()[0], a.T @ a) < 1e-12
 
 
 @pytest.mark.parametrize("shape", [(40, 3, 32, 32), (40, 16, 16, 16), (40, 20, 8, 8)])
@@ -60,11 +81,12 @@ def test_float32_is_as_good_as_unfolding(shape):
         ({"stride": (2, 1)}, False),
         ({"dilation": (1, 2)}, False),
         ({"groups": 2}, False),
+        ({"kernel": (3, 9)}, False),
         ({"weight": False}, False),
     ],
 )
 def test_where_it_applies(settings, correlates):
-    patches = ConvPatches(torch.randn(2, 2, 7, 7), (3, 3), **settings)
+    patches = ConvPatches(torch.randn(2, 2, 7, 7), **({"kernel": (3, 3)} | settings))
     assert patches.correlates is correlates
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from engine import CG, Exact, Prox, ProxConv2d, ProxLinear, proxify, solver_stats
 from engine.data.torchvision_import import import_torchvision
 from engine.layers import prox_layers
+from engine.solvers.cg_iterations import StepSizes
 
 BOTH = pytest.mark.parametrize(
     ("make", "shape"),
@@ -109,6 +110,30 @@ def test_autocast_keeps_float32_directions(make, shape, dtype):
 
 
 @BOTH
+def test_backward_inside_autocast_is_not_rounded(make, shape):
+    torch.manual_seed(0)
+    layer = make()
+    x = torch.randn(*shape)
+    grads = []
+    for enabled in (False, True):
+        layer.zero_grad()
+        loss = layer(x).square().mean()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss.backward()
+        grads.append(layer.weight.grad.clone())
+    assert torch.equal(*grads)
+
+
+@BOTH
+def test_zero_inputs_and_trace_damping(make, shape):
+    layer = make()
+    layer.prox = Prox(1.0, layer.prox.solver, "trace")
+    layer.bias.requires_grad_(False)  # its column of ones has a trace of its own
+    layer(torch.zeros(*shape)).sum().backward()
+    assert (layer.weight.grad == 0).all()
+
+
+@BOTH
 def test_bfloat16_parameters_get_bfloat16_directions(make, shape):
     layer = make().to(torch.bfloat16)
     layer(torch.randn(*shape, dtype=torch.bfloat16)).sum().backward()
@@ -150,6 +175,44 @@ def test_not_finite_inputs_give_not_finite_directions_and_no_exception(solver, r
     x[0, 0] = value
     layer(x).sum().backward()
     assert not torch.isfinite(layer.weight.grad).all()
+
+
+@pytest.mark.parametrize("eps", [None, 1e-6])
+@pytest.mark.parametrize("iterations", [2, 9])
+@pytest.mark.parametrize("rows", [4, 40])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_stays_visible(value, rows, iterations, eps):
+    layer = ProxLinear(12, 3, prox=Prox(1.0, CG(iterations, eps=eps)))
+    G = torch.randn(rows, 3)
+    G[0, 0] = value
+    layer(torch.randn(rows, 12)).backward(G)
+    assert not torch.isfinite(layer.weight.grad).all()
+
+
+def test_settings_changed_after_construction_count():
+    """As when a network's strides are traded for dilations."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=1, stride=2)
+    conv.padding, conv.dilation, conv.stride = (2, 2), (2, 2), (1, 1)
+    model = nn.Sequential(conv, nn.Flatten(), nn.Linear(4 * 64, 2))
+    x = torch.randn(2, 3, 8, 8)
+    expected = model(x)
+    torch.testing.assert_close(proxify(model, Prox())(x), expected)
+    same = nn.Conv2d(3, 4, 3, padding="same")
+    same.dilation = (2, 1)
+    model = nn.Sequential(same, nn.Flatten(), nn.Linear(4 * 64, 2))
+    expected = model(x)
+    torch.testing.assert_close(proxify(model, Prox())(x), expected)
+
+
+def test_a_column_at_rounding_level_is_left_alone():
+    """The scale-free guard: its step is zero, however small the others are."""
+    steps = StepSizes(torch.tensor([1.0, 1e-20]), tol=0.0, eps=None, record=False)
+    machine = torch.finfo(torch.float32).eps
+    steps.advance(torch.tensor([0.5 * machine**2, 1e-24]))
+    lengths = steps.length(torch.ones(2))
+    assert lengths[0] == 0
+    assert lengths[1] > 0
 
 
 def test_unbatched_convolution():
@@ -274,10 +337,14 @@ def test_proxify_leaves_subclasses_alone():
 
 
 class TestStats:
-    def test_nobody_asks_nothing_is_kept(self):
-        layer = ProxLinear(4, 2)
-        layer(torch.randn(3, 4)).sum().backward()
-        assert layer.observer is None
+    def test_nobody_asks_nothing_is_computed(self, monkeypatch):
+        def fail(*_):
+            raise AssertionError("statistics although nobody asked")
+
+        for module in ("engine.solvers.exact", "engine.solvers.cg"):
+            monkeypatch.setattr(f"{module}.quality", fail)
+        for solver in (Exact(), CG(2), CG(9)):
+            ProxLinear(4, 2, prox=Prox(1.0, solver))(torch.randn(3, 4)).sum().backward()
 
     @pytest.mark.parametrize(
         ("solver", "rows", "form", "size"),

@@ -287,8 +287,11 @@ def test_float32_with_dead_columns_stays_near_the_truth(solver, rows, tau_theta)
     assert torch.isfinite(V).all()
     assert (V[2] == 0).all()
     truth = solver.solve(system.to(torch.float64), Ladder()).direction.joined()
-    condition = np.linalg.cond(
-        (system.to(torch.float64).map.gram() + torch.eye(13) / tau_theta).numpy()
-    )
-    bound = min(1.0, 20 * condition * torch.finfo(torch.float32).eps)
-    assert (V.double() - truth).norm() <= bound * truth.norm()
+    gram = system.to(torch.float64).map.gram() + torch.eye(13) / tau_theta
+    bound = 20 * np.linalg.cond(gram.numpy()) * torch.finfo(torch.float32).eps
+    if bound < 0.5:  # else float32 promises nothing about V, only about its residual
+        assert (V.double() - truth).norm() <= bound * truth.norm()
+    if solver.name == "exact":
+        residual = system.to(torch.float64).normal(V.double()) - system.to(torch.float64).gradient()
+        scale = gram.norm() * V.double().norm() + system.gradient().norm()
+        assert residual.norm() <= 1e-5 * scale

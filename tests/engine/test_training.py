@@ -236,6 +236,52 @@ def test_every_choice_of_the_configuration_learns(changes):
     assert losses[-1] < 0.99 * losses[0]
 
 
+def test_checkpoints_within_an_epoch_come_by_the_minute():
+    _, events = small.run(small.config(epochs=1, log__checkpoint_minutes=1e-9))
+    found = [(event.step, event.reason) for event in of_kind(events, CheckpointDue)]
+    assert found == [(1, "interval"), (2, "interval"), (3, "interval"), (4, "end")]
+
+
+def test_weights_that_are_not_finite_are_never_kept(monkeypatch):
+    made = small.trainer(small.config())
+    assert made.learner.is_finite()
+    with torch.no_grad():
+        next(made.learner.model.parameters())[0, 0] = float("inf")
+    assert not made.learner.is_finite()
+    made = small.trainer(small.config())
+    monkeypatch.setattr(made.learner, "is_finite", lambda: False)
+    events = list(made.events())
+    assert not of_kind(events, CheckpointDue)
+    assert events[-1].status == "diverged"
+    assert "weights" in events[-1].reason
+
+
+def test_time_and_the_best_accuracy_go_on_after_a_break(tmp_path):
+    """Seconds count on, and an epoch worse than the best before the break is not the best."""
+    config = small.config(epochs=6, method__tau=0.2)
+    _, expected = small.run(config)
+    script = small.stopping_at(14)
+    made = small.trainer(config, script)
+    script.trainer = made
+    before = []
+    for event in made.events():
+        before.append(event)
+        if isinstance(event, CheckpointDue):
+            hashes = checkpoint.write(tmp_path, event.step, made.snapshot())
+            step = event.step
+    resumed = small.trainer(config, resume=checkpoint.read(tmp_path, step, hashes))
+    after = list(resumed.events())
+    seconds = [
+        value
+        for block in of_kind(before + after, StepsDone)
+        for value in block.values["time/train"]
+    ]
+    assert all(a < b for a, b in pairwise(seconds))
+    best = [event.step for event in of_kind(expected, CheckpointDue) if event.best]
+    assert best[0] < 14
+    assert [e.step for e in of_kind(before + after, CheckpointDue) if e.best] == best
+
+
 def test_zero_epochs_only_evaluate():
     made, events = small.run(small.config(epochs=0))
     assert [event.epoch for event in of_kind(events, EpochDone)] == [0]
