@@ -24,6 +24,9 @@ def trained(cli):
     return answer.json
 
 
+DEEP = ["--preset", "digits-convnet", "--set", "model.channels=[2,2,2,2]", "--set", "model.pools=4"]
+
+
 def stored(tmp_path):
     return Runs(tmp_path / "runs").all()
 
@@ -104,8 +107,7 @@ def test_divergence_is_a_result_unless_asked(cli):
         (["trian"], 2, "'train'"),
         (["train", "--set", "method.eps=0"], 2, "method.eps"),
         (
-            ["train", "--preset", "digits-convnet"]
-            + ["--set", "model.channels=[2,2,2,2]", "--set", "model.pools=4"],
+            ["train", *DEEP],
             2,
             "pools",
         ),
