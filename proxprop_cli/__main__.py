@@ -18,6 +18,9 @@ _UsageError: Any = typer.BadParameter.__base__
 
 def main() -> None:
     """Run the command line."""
+    # Arrays of a layer's size are made anew in every step; with huge pages the kernel has 500
+    # times fewer of them to hand out. Read by torch when it is imported, on Linux only.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     sys.exit(run(sys.argv[1:]))
 
 

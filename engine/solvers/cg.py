@@ -17,9 +17,8 @@ from engine.solvers.ladder import Ladder
 from engine.solvers.solution import Form, Solution, SolverStats, cheapest, quality
 from engine.solvers.system import ProximalSystem
 
-# What the dual form costs in the eigenbasis, in products with the Gram: there and back, and about
-# one for the decomposition.
-_EIGEN_PRODUCTS = 3
+# An eigendecomposition of order N takes as long as about so many N^3 multiplications of a product.
+_EIGH = 6.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,9 @@ class CG:
         }
         if isinstance(system.map, Dense):
             # A^T U at its end stands for A^T G at the beginning of the others
-            products = min(iterations, _EIGEN_PRODUCTS)
-            costs["dual"] = groups * rows**2 * (columns + outputs * products)
+            diagonal = self._diagonalises(system)
+            products = 2 * outputs + _EIGH * rows if diagonal else iterations * outputs
+            costs["dual"] = groups * rows**2 * (columns + products)
         return costs
 
     def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:
@@ -96,6 +96,14 @@ class CG:
         )
         return Solution(direction, stats)
 
+    def _diagonalises(self, system: ProximalSystem) -> bool:
+        """Whether the dual form goes to the eigenbasis and back instead of one product with the
+        Gram an iteration. On an accelerator it would have to wait for the decomposition."""
+        if system.map.device.type != "cpu":
+            return False
+        saved = (self.max_iterations - 2) * system.outputs
+        return saved > _EIGH * system.map.rows
+
     def _iterate(
         self, system: ProximalSystem, form: Form, *, record: bool
     ) -> tuple[Direction, StepSizes]:
@@ -103,11 +111,8 @@ class CG:
             return StepSizes(rho, self.tol, self.eps, record=record)
 
         if form == "dual":
-            # an eigendecomposition waits for an accelerator, and pays from a few products on
-            on_host = system.map.device.type == "cpu"
-            if on_host and self.max_iterations > _EIGEN_PRODUCTS:
-                return iterate_in_eigenbasis(system, self.max_iterations, steps)
-            return iterate_dual(system, self.max_iterations, steps)
+            iterate = iterate_in_eigenbasis if self._diagonalises(system) else iterate_dual
+            return iterate(system, self.max_iterations, steps)
         # flattened: all outputs (and groups) are one vector; else every output has its own
         flat = not isinstance(system.map, Dense) and not self.per_filter
         return iterate_primal(system, form, self.max_iterations, steps, flat=flat)

@@ -114,7 +114,7 @@ def iterate_primal(
         direction.addcmul_(search, alpha)
         residual.addcmul_(product, alpha, value=-1)
         ratio = steps.advance(inner(residual, residual))
-        search.mul_(ratio).add_(residual)
+        torch.addcmul(residual, search, ratio, out=search)
     return system.map.split(direction), steps
 
 
@@ -144,8 +144,8 @@ def iterate_dual(
         torch.matmul(outer, residual, out=k_residual)
         torch.mul(residual, k_residual, out=scratch)
         ratio = steps.advance(scratch.sum(dim=-2, keepdim=True))
-        search.mul_(ratio).add_(residual)
-        k_search.mul_(ratio).add_(k_residual)
+        torch.addcmul(residual, search, ratio, out=search)
+        torch.addcmul(k_residual, k_search, ratio, out=k_search)
     return system.map.adjoint(weights), steps
 
 
@@ -177,5 +177,5 @@ def iterate_in_eigenbasis(
         residual.addcmul_(scratch, alpha, value=-1)
         torch.mul(residual, residual, out=scratch)
         ratio = steps.advance(values.mT @ scratch)
-        search.mul_(ratio).add_(residual)
+        torch.addcmul(residual, search, ratio, out=search)
     return system.map.adjoint(vectors @ weights), steps
