@@ -122,9 +122,11 @@ def percent(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as ``12.3 s``, ``3:05`` or ``1:02:03``."""
+    """Seconds as ``35 ms``, ``12.3 s``, ``3:05`` or ``1:02:03``."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

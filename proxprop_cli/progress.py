@@ -134,11 +134,12 @@ class RunProgress:
     def _begin(self, event: RunStarted) -> None:
         self._steps_per_epoch = event.steps_per_epoch
         config, method = self._config, self._config.method
+        threads = event.environment["threads"]
         proximal = "" if method.name == "backprop" else f" · tau_theta {method.tau_theta:g}"
         self._say(
             f"run {self._run_id} · {config.preset or config.data.name} · {method.name} · "
             f"tau {method.tau:g}{proximal} · seed {config.seed} · "
-            f"{event.environment['device']}, {event.environment['threads']} threads"
+            f"{event.environment['device']}, {threads} thread{'' if threads == 1 else 's'}"
         )
         if event.resumed:
             self._say(f"going on from step {event.step:,}")

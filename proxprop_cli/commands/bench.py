@@ -61,20 +61,14 @@ def bench(
     output.document({"results": as_rows(costs), "environment": environment})
     output.table(
         [
-            "model",
-            "method",
-            "step",
-            "x backprop",
-            "quartiles",
-            "predicted",
-            "memory",
-            "x backprop ",
+            *("model", "method", "step", "ratio", "quartiles", "predicted"),
+            *("memory", "memory ratio"),
         ],
         [
             [
                 cost.model,
                 cost.method,
-                _milliseconds(cost.seconds_per_step),
+                duration(cost.seconds_per_step),
                 f"{cost.ratio_to_backprop:.2f}",
                 f"{cost.ratio_low:.2f}-{cost.ratio_high:.2f}",
                 f"{cost.predicted_ratio:.2f}",
@@ -88,7 +82,3 @@ def bench(
         f"batch {batch_size}, {rounds} turns, {environment['device']}, "
         f"{environment['threads']} threads, torch {environment['torch']}"
     )
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.1f} ms" if seconds < 1 else duration(seconds)
