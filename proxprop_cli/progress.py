@@ -117,6 +117,7 @@ class RunProgress:
                 self._say(epoch_line(event, self._config.epochs))
             case Paused():
                 self._say(f"paused after step {event.step:,}")
+                self._say(f"'proxprop resume {self._run_id}' in another terminal lets it go on")
             case Unpaused():
                 self._say("going on")
             case Diverged():
@@ -138,8 +139,12 @@ class RunProgress:
         proximal = "" if method.name == "backprop" else f" · tau_theta {method.tau_theta:g}"
         self._say(
             f"run {self._run_id} · {config.preset or config.data.name} · {method.name} · "
-            f"tau {method.tau:g}{proximal} · seed {config.seed} · "
-            f"{event.environment['device']}, {threads} thread{'' if threads == 1 else 's'}"
+            f"tau {method.tau:g}{proximal} · seed {config.seed}"
+        )
+        environment = event.environment
+        self._say(
+            f"{environment['data']} · {environment['device']}, "
+            f"{threads} thread{'' if threads == 1 else 's'} · torch {environment['torch']}"
         )
         if event.resumed:
             self._say(f"going on from step {event.step:,}")

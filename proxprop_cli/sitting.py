@@ -72,7 +72,7 @@ def train(
             ),
         )
     summary = summarize(run)
-    output.document({"run": summary.pop("id"), **summary, "epochs": summary["epoch"]})
+    output.document({"run": summary.pop("id"), "epochs": summary.pop("epoch"), **summary})
     if ended.reason == "SIGINT":
         return Exit.INTERRUPTED
     if ended.reason == "SIGTERM":

@@ -101,7 +101,7 @@ def prepare(config: DataConfig, *, cache_dir: Path, progress: Progress | None = 
     if config.validation >= samples:
         raise ConfigError(
             f"data.validation: {config.validation} samples leave nothing to train on; "
-            f"there are {samples}"
+            f"there are {samples}, so set fewer"
         )
     return found
 

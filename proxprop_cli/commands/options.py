@@ -73,7 +73,10 @@ DetachOption = Annotated[
     bool, typer.Option("--detach", help="Train in the background and give the terminal back.")
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output; implies --plain.")
+    bool,
+    typer.Option(
+        "--json", help="One JSON document on standard output, all else on standard error."
+    ),
 ]
 FailOption = Annotated[
     bool, typer.Option("--fail-on-divergence", help="Exit with 7 when training diverges.")

@@ -43,8 +43,9 @@ def resume(
     if found.is_live():
         if epochs is not None or max_seconds is not None:
             raise ConfigError(f"run {found.id} is being trained; stop it to change its limits")
+        was = found.status()
         found.set_desired(Desired.RUNNING)
-        output.line(f"run {found.id} goes on")
+        output.line(f"run {found.id} {'goes on' if was == 'paused' else 'is running already'}")
         _report(found, output)
         return
     status = found.status()
@@ -105,4 +106,4 @@ def _report(run: Run, output: Output) -> None:
     from engine.summary import summarize
 
     summary = summarize(run)
-    output.document({"run": summary.pop("id"), **summary, "epochs": summary["epoch"]})
+    output.document({"run": summary.pop("id"), "epochs": summary.pop("epoch"), **summary})

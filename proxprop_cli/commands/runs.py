@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -77,8 +78,8 @@ def delete_runs(
     found = list({run.id: run for run in map(store.find, runs)}.values())
     output = Output(as_json=as_json)
     if not yes:
-        if as_json:
-            raise ConfigError("--json can not ask; add --yes to delete")
+        if as_json or not sys.stdin.isatty():
+            raise ConfigError("deleting asks first, and there is nobody to answer; add --yes")
         typer.confirm(f"Delete {', '.join(run.id for run in found)}?", abort=True, err=True)
     for run in found:
         store.delete(run)
