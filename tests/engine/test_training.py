@@ -279,6 +279,10 @@ def test_time_and_the_best_accuracy_go_on_after_a_break(tmp_path):
     assert all(a < b for a, b in pairwise(seconds))
     best = [event.step for event in of_kind(expected, CheckpointDue) if event.best]
     assert best[0] < 14
+    state = checkpoint.read(tmp_path, step, hashes)
+    perfect = checkpoint.Snapshot(state.tensors, {**state.meta, "best": 1.0})
+    unbeaten = small.trainer(config, resume=perfect).events()
+    assert not any(event.best for event in unbeaten if isinstance(event, CheckpointDue))
     assert [e.step for e in of_kind(before + after, CheckpointDue) if e.best] == best
 
 
