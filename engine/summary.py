@@ -33,6 +33,7 @@ def summarize(run: Run) -> dict[str, Any]:
     with StoreReader(run.database) as reader:
         state = reader.state()
     metrics = state.get("metrics", {})
+    epoch = state.get("epoch", 0)
     return {
         "id": run.id,
         "name": config.name,
@@ -40,7 +41,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "preset": config.preset,
         **_method(config),
         "seed": config.seed,
-        "epoch": state.get("epoch", 0),
+        "epoch": int(epoch) if epoch == int(epoch) else epoch,
         "epochs_limit": config.epochs,
         "steps": state.get("step", 0),
         **{key: metrics.get(key) for key in _METRICS},
