@@ -166,6 +166,7 @@ def test_of_a_race_there_is_one_winner(run: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_of_many_races_each_has_one_winner(run: Run) -> None:
     for _ in range(100):
         assert race(run, 2) == ["busy", "won"]
