@@ -85,6 +85,7 @@ def step_costs(
     for model in models:
         if model not in MODELS:
             raise ConfigError(f"--model: expected one of {', '.join(MODELS)}, found {model!r}")
+    for model in models:
         steps = {method: make_step(model, method, batch_size, device) for method in methods}
         flops = {method: _count(step) for method, step in steps.items()}
         times = _interleave(steps, device, rounds, partial(progress, model))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -106,8 +105,3 @@ def quality(system: ProximalSystem, solution: Direction) -> tuple[Tensor, Tensor
     residual = torch.linalg.vector_norm(system.normal(direction) - gradient) / scale
     length = torch.linalg.vector_norm(direction).clamp_min(tiny)
     return residual, ((gradient / scale) * (direction / length)).sum()
-
-
-def angle_degrees(cosine: float) -> float:
-    """Angle in degrees of a cosine that rounding may have pushed out of [-1, 1]."""
-    return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))

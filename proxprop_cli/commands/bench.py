@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, duration, number
 from proxprop_cli.progress import DataProgress
@@ -40,9 +39,6 @@ def bench(
     from engine.benchmark import METHODS, MODELS, as_rows, step_costs
     from engine.devices import choose_device, describe
 
-    for name in model or ():
-        if name not in MODELS:
-            raise ConfigError(f"--model: expected one of {', '.join(MODELS)}, found {name!r}")
     chosen = choose_device(device or "auto")
     output = Output(as_json=as_json)
     with DataProgress(output) as progress:

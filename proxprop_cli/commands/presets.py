@@ -15,9 +15,9 @@ app = typer.Typer(help="Experiments to start from.", no_args_is_help=True, rich_
 @app.command("list")
 def list_presets(as_json: opt.JsonOption = False) -> None:
     """List the experiments that come with the program."""
-    from proxprop_cli.presets import load, names
+    from proxprop_cli.presets import describe, names
 
-    described = {name: str(load(name)[0].get("description", "")) for name in names()}
+    described = {name: describe(name) for name in names()}
     output = Output(as_json=as_json)
     output.document(
         {"presets": [{"name": name, "description": text} for name, text in described.items()]}
