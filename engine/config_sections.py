@@ -118,10 +118,10 @@ class MethodConfig(Section):
 class OptimizerConfig(Section):
     """What turns the directions into updates."""
 
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
-    """``torch.optim`` class."""
+    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    """``torch.optim`` class; ``muon`` moves the weights of linear layers, AdamW then the rest."""
     momentum: Fraction = 0.0
-    """Momentum of SGD."""
+    """Momentum of SGD and Muon."""
     nesterov: bool = False
     """Nesterov's form of the momentum."""
     beta1: Fraction = 0.9

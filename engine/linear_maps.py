@@ -12,12 +12,15 @@ where a weight is frozen there is nothing but it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
+
+_BLOCKS = 4  # of a symmetric product
 
 
 class Direction(NamedTuple):
@@ -144,8 +147,13 @@ class Dense:
 
     @property
     def gram_products(self) -> int:
-        """N n^2 per group."""
-        return self.groups * self.rows * self.columns**2
+        """N n^2 per group, less what symmetry saves."""
+        return self.groups * _symmetric_products(self.columns, self.rows, self.device)
+
+    @property
+    def outer_products(self) -> int:
+        """Multiplications that :meth:`outer` takes: N^2 n per group, less what symmetry saves."""
+        return self.groups * _symmetric_products(self.rows, self.columns, self.device)
 
     def to(self, dtype: torch.dtype) -> Dense:
         """The same map in another precision."""
@@ -174,7 +182,7 @@ class Dense:
         """A^T A, ``(..., n, n)``."""
         if not self.weight:
             return self.a.new_full((*self.a.shape[:-2], 1, 1), self.rows)
-        inner = self.a.mT @ self.a
+        inner = symmetric_product(self.a.mT)
         if not self.bias:
             return inner
         gram = self.a.new_empty(*self.a.shape[:-2], self.columns, self.columns)
@@ -189,7 +197,7 @@ class Dense:
         """K = A A^T, ``(..., N, N)``."""
         if not self.weight:
             return self.a.new_ones(*self.a.shape[:-1], self.rows)
-        outer = self.a @ self.a.mT
+        outer = symmetric_product(self.a)
         return outer.add_(1.0) if self.bias else outer
 
     def trace(self) -> Tensor:
@@ -198,6 +206,30 @@ class Dense:
         if self.weight:
             trace = trace + self.a.square().sum(dim=(-2, -1), keepdim=True)
         return trace + self.rows if self.bias else trace
+
+
+def symmetric_product(a: Tensor) -> Tensor:
+    """A A^T ``(..., N, N)`` from A ``(..., N, n)``, on a CPU with 5/8 of a product's work: four
+    blocks of rows, each times the rows up to its own last, and the rest mirrored."""
+    order = a.shape[-2]
+    if not _in_blocks(order, a.device):
+        return a @ a.mT
+    product = a.new_empty(*a.shape[:-1], order)
+    ends = [order * block // _BLOCKS for block in range(_BLOCKS + 1)]
+    for start, end in itertools.pairwise(ends):
+        left, below = a[..., start:end, :], product[..., start:end, :]
+        torch.matmul(left, a[..., :end, :].mT, out=below[..., :end])
+        product[..., :start, start:end] = below[..., :start].mT
+    return product
+
+
+def _in_blocks(order: int, device: torch.device) -> bool:
+    return device.type == "cpu" and order >= 8 * _BLOCKS
+
+
+def _symmetric_products(order: int, inner: int, device: torch.device) -> int:
+    share = (_BLOCKS + 1) / (2 * _BLOCKS) if _in_blocks(order, device) else 1
+    return round(share * order**2 * inner)
 
 
 def split_columns(direction: Tensor, weight: bool, bias: bool) -> Direction:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +34,60 @@ def build_optimizer(
                 eps=config.eps,
                 weight_decay=config.weight_decay,
             )
+        case "muon":
+            return MuonWithAdamW(parameters, config, tau)
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """``torch.optim.Muon`` for the weights of linear layers, AdamW for all other parameters.
+
+    Muon is made for matrices only. Its steps are scaled to the size of AdamW's, so that one step
+    size serves both.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], config: OptimizerConfig, tau: float
+    ) -> None:
+        parameters = list(parameters)
+        matrices = [parameter for parameter in parameters if parameter.ndim == 2]
+        others = [parameter for parameter in parameters if parameter.ndim != 2]
+        muon = torch.optim.Muon(
+            matrices,
+            lr=tau,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        self._parts: list[torch.optim.Optimizer] = [muon]
+        if others:
+            betas = (config.beta1, config.beta2)
+            self._parts.append(
+                torch.optim.AdamW(
+                    others, lr=tau, betas=betas, eps=config.eps, weight_decay=config.weight_decay
+                )
+            )
+        super().__init__([{"params": matrices}, {"params": others}][: len(self._parts)], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Groups and state are the parts' own, seen together."""
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+        for part in self._parts:
+            self.state.update(part.state)
+            part.state = self.state
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update of all parameters."""
+        for part in self._parts:
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Set the state back."""
+        super().load_state_dict(state_dict)
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.param_groups = [group]
+            part.state = self.state
 
 
 def step_size(config: ScheduleConfig, tau: float, epoch: float, epochs: int) -> float:

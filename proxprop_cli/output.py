@@ -73,6 +73,8 @@ _TEXT_COLUMNS = (
     "description",
     "key",
     "value",
+    "inputs",
+    "grid",
 )
 
 

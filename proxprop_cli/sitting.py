@@ -32,7 +32,7 @@ def prepare(config: RunConfig, data_dir: Path | None, output: Output) -> None:
     from engine.session import prepare_run
 
     with DataProgress(output) as progress:
-        prepare_run(config, data_dir or _default_data_dir(), progress)
+        prepare_run(config, data_dir or default_data_dir(), progress)
 
 
 def train(
@@ -65,7 +65,7 @@ def train(
             Sitting(
                 control=control,
                 listener=listener,
-                data_dir=data_dir or _default_data_dir(),
+                data_dir=data_dir or default_data_dir(),
                 progress=data_progress,
                 allow_inexact=allow_inexact,
                 config=limits,
@@ -132,7 +132,8 @@ def _signals(control: FileControl) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _default_data_dir() -> Path:
+def default_data_dir() -> Path:
+    """Where data sets are kept unless told otherwise."""
     from engine.data import default_data_dir
 
     return default_data_dir()

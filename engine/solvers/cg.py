@@ -71,7 +71,7 @@ class CG:
             # A^T U at its end stands for A^T G at the beginning of the others
             diagonal = self._diagonalises(system)
             products = 2 * outputs + _EIGH * rows if diagonal else iterations * outputs
-            costs["dual"] = groups * rows**2 * (columns + products)
+            costs["dual"] = system.map.outer_products + groups * rows**2 * products
         return costs
 
     def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:

@@ -39,9 +39,14 @@ class Exact:
         """Multiplications of every form beyond BackProp's: Gram, inverse, product with it."""
         rows, columns, outputs = system.map.rows, system.map.columns, system.outputs
         groups = system.map.groups
+        outer = (
+            system.map.outer_products
+            if isinstance(system.map, Dense)
+            else (groups * rows**2 * columns)
+        )
         return {
             "primal": system.map.gram_products + groups * columns**2 * (columns + outputs),
-            "dual": groups * rows**2 * (columns + rows + outputs),
+            "dual": outer + groups * rows**2 * (rows + outputs),
         }
 
     def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:

@@ -36,12 +36,38 @@ def test_bench_prints_a_table(cli):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--model", "vgg"], ["--method", "cgx"], ["--rounds", "0"], ["--batch-size", "x"]]
+    "arguments",
+    [
+        ["--model", "vgg"],
+        ["--method", "cgx"],
+        ["--rounds", "0"],
+        ["--batch-size", "x"],
+        ["--preset", "digits-mlp"],
+        ["--time-to-loss", "1", "--rounds", "3"],
+        ["--time-to-loss", "1", "--inputs", "pixels"],
+        ["--time-to-loss", "1", "--method", "cg7"],
+        ["--time-to-loss", "1", "--patience", "0.5"],
+    ],
 )
 def test_bad_input(cli, arguments):
     answer = cli("bench", *arguments)
     assert answer.code == 2
     assert len(answer.err.splitlines()) == 1
+
+
+def test_the_race_reports_families_and_step_sizes(cli):
+    race = ["bench", "--time-to-loss", "2.0", "--preset", "digits-mlp", "--max-epochs", "3"]
+    answer = cli(*race, "--method", "backprop", "--method", "exact", "--json")
+    assert answer.code == 0, answer.err
+    results = answer.json["results"]
+    assert {result["inputs"] for result in results} == {"unit", "standardize"}
+    assert len(results) == 2 * 4  # three optimisers of BackProp, one of exact
+    assert all(len(result["outcomes"]) == 3 for result in results)
+    assert answer.json["target"] == 2.0
+    table = cli(*race, "--method", "exact", "--inputs", "unit")
+    assert table.code == 0, table.err
+    assert "exact Nesterov" in table.out
+    assert "training loss 2, digits-mlp" in table.out
 
 
 def test_every_step_trains():

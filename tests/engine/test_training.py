@@ -100,9 +100,11 @@ def test_methods_start_from_the_same_weights_and_differ_in_their_layers():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stop", [1, 3, 4, 6])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
 def test_stopped_and_resumed_equals_undisturbed(method, stop, optimizer, tmp_path):
     changes = {"optimizer.name": optimizer}
+    if optimizer == "muon":
+        changes |= {"method.tau": 0.01}
     if optimizer == "adam":
         changes |= {"method.tau": 0.01, "optimizer.momentum": 0.0, "optimizer.nesterov": False}
     changes = {key.replace(".", "__"): value for key, value in changes.items()}
@@ -214,6 +216,7 @@ def test_tracing_does_not_change_the_training():
         {"optimizer__nesterov": False},
         {"optimizer__name": "adam", "method__tau": 0.01},
         {"optimizer__name": "adamw", "method__tau": 0.01, "optimizer__weight_decay": 0.01},
+        {"optimizer__name": "muon", "method__tau": 0.01},
         {"loss": "mse"},
         {"data__normalize": "standardize"},
         {"model__batch_norm": True},
