@@ -137,6 +137,23 @@ def dump(config: RunConfig) -> str:
     return strict_yaml.render(config.model_dump(mode="json"))
 
 
+def brief(config: RunConfig) -> Document:
+    """What lists and dashboards say about a run; kept in its store, where it is read quickly."""
+    return {
+        "preset": config.preset,
+        "name": config.name,
+        "method": config.method.name,
+        "tau": config.method.tau,
+        "tau_theta": None if config.method.name == "backprop" else config.method.tau_theta,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "max_seconds": config.max_seconds,
+        "batch_size": config.batch_size,
+        "model": config.model.kind,
+        "data": config.data.name,
+    }
+
+
 def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> Document:
     """Deep merge of mappings; values of ``extra`` win, other types are replaced whole."""
     merged = dict(base)

@@ -6,16 +6,17 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-
-from engine import strict_yaml
 from engine.atomic_files import replacing, storage_errors
-from engine.config import RunConfig, dump, validate
 from engine.control import Desired
 from engine.errors import StorageError
 from engine.locks import RunLock, is_locked
 from engine.store_reader import StoreReader
+
+if TYPE_CHECKING:
+    # what needs a moment to load is loaded where a configuration is read or written
+    from engine.config import RunConfig
 
 _MAX_REQUEST_BYTES = 4096
 _NAME_LINES = re.compile(r"^name:.*(?:\n[ \t]+.*|\n(?=\n))*", re.MULTILINE)
@@ -71,6 +72,8 @@ class Run:
     @property
     def name(self) -> str | None:
         """The label in the configuration, read without parsing all of it (which is slow)."""
+        import yaml
+
         try:
             found = _NAME_LINES.search(self._config_file.read_text(encoding="utf-8"))
             name = yaml.safe_load(found[0])["name"] if found else None
@@ -88,6 +91,9 @@ class Run:
         :raises ConfigError: the file was changed and is wrong now.
         :raises StorageError: it can not be read.
         """
+        from engine import strict_yaml
+        from engine.config import validate
+
         source = f"{self.id}/{self._config_file.name}"
         with storage_errors(self._config_file):
             content = self._config_file.read_bytes()
@@ -102,6 +108,8 @@ class Run:
 
         :raises StorageError: it can not be written; the old one is still there.
         """
+        from engine.config import dump
+
         with storage_errors(self._config_file), replacing(self._config_file) as stream:
             stream.write(dump(config))
 

@@ -15,13 +15,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.atomic_files import PRIVATE_FILE, PRIVATE_FOLDER, storage_errors, sync_folder
-from engine.config import RunConfig
 from engine.errors import ConfigError, StorageError
 from engine.filesystems import require_local
 from engine.run import Run
 from engine.store import StoreWriter
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -146,7 +149,11 @@ class Runs:
     def _fill(self, draft: Run, config: RunConfig) -> None:
         draft.save_config(config)
         draft.checkpoints.mkdir(mode=PRIVATE_FOLDER)
-        StoreWriter.create(draft.database, clock=self._clock).close()
+        from engine.config import brief
+
+        with StoreWriter.create(draft.database, clock=self._clock) as writer:
+            writer.set_state({"config": brief(config)})
+            writer.commit()
         draft.lock_file.touch(mode=PRIVATE_FILE)
         # the lock is never written to, so its modification time can keep the time of creation,
         # which sorts a thousand runs without opening a thousand databases

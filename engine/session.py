@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from engine.config import MLPConfig, RunConfig
+from engine.config import MLPConfig, RunConfig, brief
 from engine.control import Control
 from engine.data import Progress, load_dataset, prepare
 from engine.devices import choose_device
@@ -70,7 +70,7 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
         if sitting.config is not None:
             run.save_config(sitting.config)
         with StoreWriter(run.database) as writer:
-            writer.set_state({**trainer.position(), "reason": ""})
+            writer.set_state({**trainer.position(), "reason": "", "config": brief(config)})
             writer.rewind(trainer.step if state is not None else -1)
             recorder = Recorder(
                 run, writer, sitting.control, trainer.snapshot, config.log.keep, sitting.listener

@@ -12,14 +12,18 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import StorageError
 from engine.events import SolverTrace
 from engine.store_format import check_version, database_errors
+
+if TYPE_CHECKING:
+    # numpy is loaded by what returns arrays, so that looking at a run's state is quick
+    import numpy as np
+    import numpy.typing as npt
+
+    from engine.buckets import Buckets
 
 _BUSY_SECONDS = 5.0
 
@@ -116,6 +120,8 @@ class StoreReader:
         :param after_step: leave out this step and all before it.
         :returns: steps, ascending, and values, both of shape (n,); an unknown key has none.
         """
+        import numpy as np
+
         rows = self._fetch(
             "SELECT step, coalesce(value, special) FROM metric_values"
             " WHERE key_id = (SELECT id FROM keys WHERE name = ?) AND step > ? ORDER BY step",
@@ -124,6 +130,46 @@ class StoreReader:
         steps = np.fromiter((step for step, _ in rows), np.int64, len(rows))
         values = np.fromiter((float(value) for _, value in rows), np.float64, len(rows))
         return steps, values
+
+    def buckets(self, key: str, limit: int) -> Buckets:
+        """One metric in at most ``limit`` buckets (and one more at the end), made by the database:
+        several times cheaper than reading every value."""
+        import numpy as np
+
+        from engine.buckets import Buckets, width_for
+
+        found = self._fetch("SELECT id FROM keys WHERE name = ?", (key,))
+        number = found[0][0] if found else -1
+        ((last,),) = self._fetch(
+            "SELECT coalesce(max(step), 0) FROM metric_values WHERE key_id = ?", (number,)
+        )
+        width = width_for(last, limit)
+        if width == 1:
+            return Buckets.of(*self.series(key))
+        value = "CASE special WHEN '-0.0' THEN 0.0 ELSE value END"
+        plain = not self._fetch(
+            "SELECT 1 FROM metric_values WHERE key_id = ? AND special IS NOT NULL LIMIT 1",
+            (number,),
+        )
+        rows = self._fetch(
+            "SELECT min(step), max(step), min({0}), max({0}), total({0}), count({0}),"
+            " count(*) FROM metric_values WHERE key_id = ? GROUP BY step / ?".format(
+                "value" if plain else value
+            ),
+            (number, width),
+        )
+        first, final, low, high, total, count, every = zip(*rows, strict=True) if rows else [()] * 7
+        counted = np.array(count, np.int64)
+        return Buckets(
+            width=width,
+            first=np.array(first, np.int64),
+            last=np.array(final, np.int64),
+            low=np.array(low, np.float64),
+            high=np.array(high, np.float64),
+            total=np.array(total, np.float64),
+            count=counted,
+            broken=np.array(every, np.int64) - counted,
+        )
 
     def rows(self) -> Iterator[tuple[int, str, float]]:
         """Every (step, key, value), in the order of step and key, as of the first one's moment.
@@ -148,6 +194,11 @@ class StoreReader:
             (after_step, layer, layer),
         )
         return [_trace(list(group)) for _, group in groupby(rows, key=itemgetter(0, 1))]
+
+    def last_traces(self) -> list[SolverTrace]:
+        """Those of the latest step that has any."""
+        ((step,),) = self._fetch("SELECT max(step) FROM solves")
+        return [] if step is None else self.traces(after_step=step - 1)
 
     def events(self, after_id: int = 0) -> list[EventRow]:
         """Facts in the order they were stored.

@@ -39,6 +39,7 @@ from engine.learner import Learner
 from engine.optimizers import step_size
 from engine.solvers import SolverStats
 from engine.step_log import NotFinite, StepLog
+from engine.work import backprop_products
 
 _POLL_SECONDS = 0.05
 
@@ -71,6 +72,9 @@ class Trainer:
         self.step = 0
         self.batches = math.ceil(len(dataset.train) / config.batch_size)
         """Steps an epoch; the last one may have fewer samples."""
+        self._backprop_products = backprop_products(
+            self.learner.model, dataset.shape, config.batch_size
+        )
         self._control: Control = control or AlwaysRun()
         self._log = StepLog(device)
         self._traces: list[tuple[int, Mapping[str, SolverStats]]] = []
@@ -105,6 +109,7 @@ class Trainer:
             **devices.describe(self.config, learner.device),
             "data": learner.dataset.label,
             "data_sha256": learner.dataset.digest,
+            "backprop_products": self._backprop_products,
         }
 
     def position(self) -> dict[str, object]:

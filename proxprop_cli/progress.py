@@ -1,11 +1,10 @@
-"""How far data and training have come: a bar in a terminal, lines elsewhere."""
+"""How far data and training have come: a bar for data in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from engine.config import RunConfig
 from engine.events import (
     Diverged,
     EpochDone,
@@ -14,14 +13,15 @@ from engine.events import (
     Paused,
     RunEnded,
     RunStarted,
-    StepsDone,
     Unpaused,
     Warned,
 )
-from proxprop_cli.output import Output, console, duration, number, percent, printable
+from proxprop_cli.output import Output, console, duration, number, percent
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from engine.config import RunConfig
 
 
 class DataProgress:
@@ -79,41 +79,19 @@ class DataProgress:
 
 
 class RunProgress:
-    """Listens to a run's events: one line an epoch, and a bar below them in a terminal."""
+    """Tells a run's events, one line an epoch."""
 
-    def __init__(self, run_id: str, config: RunConfig, output: Output, *, plain: bool) -> None:
+    def __init__(self, run_id: str, config: RunConfig, output: Output) -> None:
         self._run_id = run_id
         self._config = config
-        self._output = output
-        self._with_bar = not plain and not output.as_json and output.terminal()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._steps_per_epoch = 1
-        self._last: tuple[int, float] | None = None
-        self._accuracy: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._say = output.line
 
     def __call__(self, event: Event) -> None:
-        """Show an event."""
+        """Tell an event."""
         match event:
             case RunStarted():
                 self._begin(event)
-            case StepsDone():
-                self._advance(event)
             case EpochDone():
-                metrics = event.metrics
-                self._accuracy = metrics.get("val_accuracy", metrics.get("train_accuracy"))
                 self._say(epoch_line(event, self._config.epochs))
             case Paused():
                 self._say(f"paused after step {event.step:,}")
@@ -133,7 +111,6 @@ class RunProgress:
                 pass
 
     def _begin(self, event: RunStarted) -> None:
-        self._steps_per_epoch = event.steps_per_epoch
         config, method = self._config, self._config.method
         threads = event.environment["threads"]
         proximal = "" if method.name == "backprop" else f" · tau_theta {method.tau_theta:g}"
@@ -148,51 +125,13 @@ class RunProgress:
         )
         if event.resumed:
             self._say(f"going on from step {event.step:,}")
-        if self._with_bar:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("epoch {task.completed:.1f}/{task.total:g}"),
-                BarColumn(),
-                TextColumn("{task.fields[figures]}"),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
-                console=console(stderr=False),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("", total=config.epochs, figures="")
-            self._bar.update(self._task, completed=event.step / event.steps_per_epoch)
-
-    def _advance(self, event: StepsDone) -> None:
-        if self._bar is None or self._task is None:
-            return
-        seconds, step = event.values["time/train"][-1], event.steps[-1]
-        speed = ""
-        if self._last is not None and seconds > self._last[1]:
-            rate = (step - self._last[0]) * self._config.batch_size / (seconds - self._last[1])
-            speed = f" · {rate:,.0f} samples/s"
-        self._last = (step, seconds)
-        accuracy = "" if self._accuracy is None else f" · accuracy {percent(self._accuracy)}"
-        figures = f"loss {number(event.values['batch_loss'][-1])}{accuracy}{speed}"
-        self._bar.update(self._task, completed=step / self._steps_per_epoch, figures=figures)
 
     def _end(self, event: RunEnded) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
         if event.status != "diverged":
             reason = f" ({event.reason})" if event.reason else ""
             self._say(f"{event.status}{reason} after {event.step:,} steps")
         if event.status == "stopped":
             self._say(f"'proxprop resume {self._run_id}' goes on from here")
-
-    def _say(self, text: str) -> None:
-        if self._bar is not None:
-            # above the bar
-            self._bar.console.print(printable(text))
-        else:
-            self._output.line(text)
 
 
 def epoch_line(event: EpochDone, epochs: int) -> str:

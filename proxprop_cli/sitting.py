@@ -40,7 +40,6 @@ def train(
     data_dir: Path | None,
     output: Output,
     *,
-    plain: bool,
     fail_on_divergence: bool = False,
     allow_inexact: bool = False,
     limits: RunConfig | None = None,
@@ -58,13 +57,12 @@ def train(
     with (
         _signals(control),
         DataProgress(output) as data_progress,
-        RunProgress(run.id, config, output, plain=plain) as listener,
     ):
         ended = sit(
             run,
             Sitting(
                 control=control,
-                listener=listener,
+                listener=RunProgress(run.id, config, output),
                 data_dir=data_dir or default_data_dir(),
                 progress=data_progress,
                 allow_inexact=allow_inexact,
@@ -87,8 +85,20 @@ def detach(run: Run, data_dir: Path | None, output: Output, *extra: str) -> None
 
     :param extra: more options of ``resume``.
     """
+    process, log = spawn(run, data_dir, *extra)
+    output.line(f"run {run.id} trains in the background; its output goes to {log}")
+    output.document({"run": run.id, "status": "running", "pid": process.pid, "log": str(log)})
+
+
+def spawn(run: Run, data_dir: Path | None, *extra: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start a trainer in a session of its own; gives the process and the file of its output.
+
+    What a person wants of the run from now on holds, also before the trainer listens.
+
+    :param extra: more options of ``resume``.
+    """
     command = [sys.executable, "-m", "proxprop_cli", "resume", run.id, "--plain", *extra]
-    command += ["--dir", str(run.path.parent.resolve())]
+    command += ["--as-told", "--dir", str(run.path.parent.resolve())]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir.resolve())]
     log = run.path / "train.log"
@@ -100,8 +110,7 @@ def detach(run: Run, data_dir: Path | None, output: Output, *extra: str) -> None
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
-    output.line(f"run {run.id} trains in the background; its output goes to {log}")
-    output.document({"run": run.id, "status": "running", "pid": process.pid, "log": str(log)})
+    return process, log
 
 
 @contextmanager

@@ -26,7 +26,8 @@ def _complete_keys(incomplete: str) -> list[str]:
     return [f"{key}=" for key in known_keys() if key.startswith(incomplete)]
 
 
-def _complete_runs(incomplete: str) -> list[str]:
+def complete_runs(incomplete: str) -> list[str]:
+    """Ids that begin so."""
     from engine.runs import Runs, default_root
 
     ids = [run.id for run in Runs(default_root()).all()]
@@ -106,7 +107,7 @@ RunArgument = Annotated[
     typer.Argument(
         metavar="RUN",
         help="Id, unique beginning of one, name, or 'latest'.",
-        autocompletion=_complete_runs,
+        autocompletion=complete_runs,
     ),
 ]
 RunsArgument = Annotated[
@@ -114,7 +115,7 @@ RunsArgument = Annotated[
     typer.Argument(
         metavar="RUN...",
         help="Ids, unique beginnings of them, names, or 'latest'.",
-        autocompletion=_complete_runs,
+        autocompletion=complete_runs,
     ),
 ]
 

@@ -32,6 +32,7 @@ def resume(
             help="Go on although versions, device, threads or data have changed: other bits.",
         ),
     ] = False,
+    as_told: Annotated[bool, typer.Option("--as-told", hidden=True)] = False,
     runs_dir: opt.DirOption = None,
     data_dir: opt.DataDirOption = None,
 ) -> None:
@@ -58,18 +59,25 @@ def resume(
         return
     from proxprop_cli import sitting
 
-    found.set_desired(Desired.RUNNING)
+    if not as_told:
+        found.set_desired(Desired.RUNNING)
+    extra = ["--allow-inexact"] if allow_inexact else []
+    extra += [] if epochs is None else ["--epochs", str(epochs)]
+    extra += [] if max_seconds is None else ["--max-seconds", str(max_seconds)]
     if detach:
-        extra = ["--allow-inexact"] if allow_inexact else []
-        extra += [] if epochs is None else ["--epochs", str(epochs)]
-        extra += [] if max_seconds is None else ["--max-seconds", str(max_seconds)]
         sitting.detach(found, data_dir, output, *extra)
         return
+    if not plain and not as_json and output.terminal():
+        from proxprop_cli.watching import train_and_watch
+
+        code = train_and_watch(
+            found, data_dir, output, *extra, fail_on_divergence=fail_on_divergence
+        )
+        raise typer.Exit(code)
     code = sitting.train(
         found,
         data_dir,
         output,
-        plain=plain or as_json,
         fail_on_divergence=fail_on_divergence,
         allow_inexact=allow_inexact,
         limits=limits,

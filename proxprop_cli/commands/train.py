@@ -29,7 +29,8 @@ def train(
 ) -> None:
     """Train a network and keep the run.
 
-    Ctrl-C keeps the state and stops; 'proxprop resume' goes on from it.
+    In a terminal this opens the dashboard; leaving it may let the training go on. With --plain,
+    and where there is no terminal, Ctrl-C keeps the state and stops; 'proxprop resume' goes on.
     """
     config = opt.build_config(
         preset,
@@ -54,7 +55,10 @@ def train(
     if detach:
         sitting.detach(run, data_dir, output)
         return
-    code = sitting.train(
-        run, data_dir, output, plain=plain or as_json, fail_on_divergence=fail_on_divergence
-    )
+    if not plain and not as_json and output.terminal():
+        from proxprop_cli.watching import train_and_watch
+
+        code = train_and_watch(run, data_dir, output, fail_on_divergence=fail_on_divergence)
+        raise typer.Exit(code)
+    code = sitting.train(run, data_dir, output, fail_on_divergence=fail_on_divergence)
     raise typer.Exit(code)

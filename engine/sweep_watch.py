@@ -1,0 +1,93 @@
+"""Looking at a sweep again and again, at the cost of what has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import StorageError
+from engine.locks import is_locked
+from engine.stability import Stability, summarize_sweep
+from engine.sweeps import WAITING, Cell, CellState, Sweep, load_sweep, read_cell, sweep_file
+
+_Mark = tuple[int, int, int] | None
+_Signature = tuple[_Mark, _Mark, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepLook:
+    """A sweep at one moment."""
+
+    sweep: Sweep
+    grid: Stability
+
+
+class SweepWatch:
+    """Reads a run's store again only when its files or its lock have changed.
+
+    To be used by one thread at a time.
+
+    :param root: folder of the runs.
+    :param id: of the sweep.
+    """
+
+    def __init__(self, root: Path, id: str) -> None:
+        self._root = root
+        self._id = id
+        self._sweep: Sweep | None = None
+        self._sweep_mark: _Mark = None
+        self._states: dict[str, tuple[_Signature, CellState]] = {}
+        self.reads = 0
+        """Stores that were read so far."""
+
+    def look(self) -> SweepLook | None:
+        """What there is now; None where nothing has changed since the last look.
+
+        :raises ConfigError: there is no such sweep.
+        :raises StorageError: its file can not be read.
+        """
+        # taken before what it stands for is read: a change meanwhile is seen the next time
+        mark = _mark(sweep_file(self._root, self._id))
+        changed = self._sweep is None or mark != self._sweep_mark
+        if self._sweep is None or changed:
+            self._sweep = load_sweep(self._root, self._id)
+            self._sweep_mark = mark
+        before = self.reads
+        states = [self._state(cell) for cell in self._sweep.cells]
+        if not changed and self.reads == before:
+            return None
+        return SweepLook(self._sweep, summarize_sweep(self._sweep, states))
+
+    def _state(self, cell: Cell) -> CellState:
+        if cell.run is None:
+            return WAITING
+        folder = self._root / cell.run
+        signature = _signature(folder)
+        known = self._states.get(cell.run)
+        if known is not None and known[0] == signature:
+            return known[1]
+        self.reads += 1
+        state = read_cell(self._root, cell)
+        self._states[cell.run] = signature, state
+        return state
+
+
+def _signature(folder: Path) -> _Signature:
+    """Changes with every commit, and when a process takes the run or lets go of it."""
+    database = folder / "run.db"
+    log = _mark(database.with_name(f"{database.name}-wal"))
+    # a reader may make an empty log where there was none; nothing was written by that
+    written = log if log is not None and log[2] else None
+    try:
+        locked = is_locked(folder / "lock")
+    except StorageError:
+        locked = False
+    return _mark(database), written, locked
+
+
+def _mark(path: Path) -> _Mark:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,0 +1,309 @@
+"""Sweeps: which runs make up a grid of methods, step sizes and seeds, and how each of them is.
+
+A sweep is a folder ``<runs root>/<sweep id>/`` with one file, ``sweep.json``; its runs are ordinary
+runs beside it. Lists of runs pass it over, because it has no ``config.yaml``. Nothing here needs
+the configuration of a run, so that a grid is on the screen at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from engine.atomic_files import PRIVATE_FOLDER, replace_bytes, storage_errors, sync_folder
+from engine.errors import ConfigError, StorageError
+from engine.locks import is_locked
+from engine.store_reader import StoreReader
+
+VERSION = 1
+"""Of the file's format."""
+MAX_BYTES = 1 << 22
+"""Largest ``sweep.json``."""
+MAX_CELLS = 10_000
+"""Most runs of a sweep."""
+
+_FILE = "sweep.json"
+_ID = re.compile(r"(?!latest\Z)[a-z0-9][a-z0-9-]{0,63}")
+"""Names of folders as :mod:`engine.runs` has them, which is not imported for the time it takes."""
+_METHOD = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_MAX_TEXT = 200
+
+Status = Literal[
+    "waiting",
+    "running",
+    "paused",
+    "finished",
+    "stopped",
+    "interrupted",
+    "diverged",
+    "unreadable",
+]
+_STORED: dict[str, Status] = {
+    "created": "waiting",
+    "running": "running",
+    "paused": "paused",
+    "finished": "finished",
+    "stopped": "stopped",
+    "diverged": "diverged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a sweep, there or still to be made."""
+
+    method: str
+    tau: float
+    """Step size."""
+    tau_theta: float | None
+    """Proximal step size; None for BackProp, which has none. One a method."""
+    seed: int
+    run: str | None = None
+    """Id of the run; None before it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A grid of runs that differ in method, step size and seed only."""
+
+    id: str
+    preset: str
+    epochs: int
+    created: float
+    """Seconds since the epoch."""
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellState:
+    """How one run of a sweep is; metrics are those of its latest evaluation."""
+
+    status: Status
+    train_loss: float | None = None
+    """Mean over all training samples; may be NaN or infinite."""
+    val_accuracy: float | None = None
+    """A fraction."""
+    epoch: float = 0.0
+    """Epochs trained so far."""
+    initial_loss: float | None = None
+    """``train_loss`` before the first step."""
+    first_bad_step: int | None = None
+    """Where a loss or an update was first not finite."""
+    cause: str = ""
+    """What was not finite then; for ``unreadable`` what is wrong; else why the run ended."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the training loss is lost for good."""
+        not_finite = self.train_loss is not None and not math.isfinite(self.train_loss)
+        return self.status == "diverged" or not_finite
+
+
+WAITING = CellState("waiting")
+"""A cell whose run was not made yet."""
+
+
+def save_sweep(root: Path, sweep: Sweep) -> None:
+    """Write ``sweep.json``, a new one or in the place of the old one.
+
+    :param root: folder of the runs.
+    :raises ConfigError: the sweep is not valid, or its id is that of a run.
+    :raises StorageError: it can not be written; an old file is what it was before.
+    """
+    _check(sweep)
+    folder = root / sweep.id
+    if (folder / "config.yaml").exists():
+        raise ConfigError(f"{sweep.id!r} is a run already; choose another id for the sweep")
+    document = {"version": VERSION, **asdict(sweep)}
+    del document["id"]  # the folder's name is the only one
+    text = json.dumps(document, indent=1, allow_nan=False)
+    with storage_errors(folder):
+        root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(mode=PRIVATE_FOLDER)
+            sync_folder(root)
+    replace_bytes(folder / _FILE, text.encode())
+
+
+def load_sweep(root: Path, id: str) -> Sweep:
+    """Read a sweep.
+
+    :param root: folder of the runs.
+    :raises ConfigError: there is no such sweep.
+    :raises StorageError: its file can not be read, is damaged or of another version.
+    """
+    if not _ID.fullmatch(id):
+        raise ConfigError(f"invalid sweep id {id!r}: use up to 64 of a-z, 0-9 and -")
+    path = sweep_file(root, id)
+    if not path.is_file():
+        raise ConfigError(f"no sweep {id!r} in {root}")
+    with storage_errors(path), path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise StorageError(f"{path}: expected at most {MAX_BYTES} bytes")
+    try:
+        found = json.loads(content, parse_constant=_refuse_constant)
+        version = found["version"]
+        if version != VERSION:
+            raise ConfigError(f"expected version {VERSION}, found {version!r}")
+        sweep = _sweep(id, found)
+        _check(sweep)
+    except ConfigError as error:
+        raise StorageError(f"{path}: {error}") from error
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise StorageError(f"{path}: no sweep: {type(error).__name__}: {error}") from error
+    return sweep
+
+
+def all_sweeps(root: Path) -> list[Sweep]:
+    """Every sweep, newest first; one that is damaged does not hide the others and is left out.
+
+    :raises StorageError: the folder can not be listed.
+    """
+    with storage_errors(root):
+        try:
+            names = [entry.name for entry in os.scandir(root) if not entry.is_symlink()]
+        except FileNotFoundError:
+            return []
+    found: list[Sweep] = []
+    for name in names:
+        if _ID.fullmatch(name) and sweep_file(root, name).is_file():
+            try:
+                found.append(load_sweep(root, name))
+            except (ConfigError, StorageError):
+                continue
+    return sorted(found, key=lambda sweep: (sweep.created, sweep.id), reverse=True)
+
+
+def sweep_file(root: Path, id: str) -> Path:
+    """Where a sweep is kept; replaced, never changed."""
+    return root / id / _FILE
+
+
+def read_cell(root: Path, cell: Cell) -> CellState:
+    """How the run of a cell is now.
+
+    A store that can not be read is a state too, ``unreadable``: one must not hide the others.
+
+    :param root: folder of the runs.
+    """
+    if cell.run is None:
+        return WAITING
+    folder = root / cell.run
+    try:
+        with StoreReader(folder / "run.db") as reader:
+            state = _read(reader)
+            if state.status == "running" and not is_locked(folder / "lock"):
+                # it may have ended between our two looks; if so, its last word is stored by now
+                state = _read(reader)
+                if state.status == "running":
+                    return replace(state, status="interrupted")
+            if state.status == "waiting" and is_locked(folder / "lock"):
+                return replace(state, status="running")  # it gets its data ready
+    except (StorageError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        return CellState("unreadable", cause=str(error))
+    return state
+
+
+def _read(reader: StoreReader) -> CellState:
+    state = reader.state()
+    metrics = state.get("metrics", {})
+    status = _STORED.get(state.get("status", "created"), "unreadable")
+    steps, losses = reader.series("train_loss")
+    bad_step, cause = None, str(state.get("reason") or "")
+    if status == "diverged":
+        # a run that was rewound past a divergence has none stored any more
+        for event in reader.events():
+            if event.kind == "Diverged":
+                bad_step, cause = event.step, str(event.payload.get("cause", cause))
+                break
+    return CellState(
+        status=status,
+        train_loss=_float(metrics.get("train_loss")),
+        val_accuracy=_float(metrics.get("val_accuracy")),
+        epoch=_float(state.get("epoch")) or 0.0,
+        initial_loss=float(losses[0]) if len(steps) and steps[0] == 0 else None,
+        first_bad_step=bad_step,
+        cause=cause,
+    )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _sweep(id: str, found: dict[str, Any]) -> Sweep:
+    cells = found["cells"]
+    if not isinstance(cells, list) or len(cells) > MAX_CELLS:
+        raise ConfigError(f"cells: expected a list of at most {MAX_CELLS}")
+    return Sweep(
+        id=id,
+        preset=found["preset"],
+        epochs=found["epochs"],
+        created=found["created"],
+        cells=tuple(
+            Cell(cell["method"], cell["tau"], cell["tau_theta"], cell["seed"], cell.get("run"))
+            for cell in cells
+        ),
+    )
+
+
+def _check(sweep: Sweep) -> None:
+    if not _ID.fullmatch(sweep.id):
+        raise ConfigError(f"invalid sweep id {sweep.id!r}: use up to 64 of a-z, 0-9 and -")
+    if not isinstance(sweep.preset, str) or len(sweep.preset) > _MAX_TEXT:
+        raise ConfigError(f"preset: expected text of at most {_MAX_TEXT} characters")
+    if not _is_integer(sweep.epochs):
+        raise ConfigError(f"epochs: expected an integer of at least 0, found {sweep.epochs!r}")
+    if not _is_number(sweep.created):
+        raise ConfigError("created: expected seconds since the epoch")
+    if len(sweep.cells) > MAX_CELLS:
+        raise ConfigError(f"cells: expected at most {MAX_CELLS}, found {len(sweep.cells)}")
+    places: set[tuple[str, float, int]] = set()
+    theta: dict[str, float | None] = {}
+    for number, cell in enumerate(sweep.cells):
+        where = f"cells[{number}]"
+        _check_cell(cell, where)
+        place = (cell.method, cell.tau, cell.seed)
+        if place in places:
+            raise ConfigError(f"{where}: method, tau and seed are those of an earlier cell")
+        places.add(place)
+        # a mean over runs that differ in more than the seed would mean nothing
+        if theta.setdefault(cell.method, cell.tau_theta) != cell.tau_theta:
+            raise ConfigError(f"{where}.tau_theta: expected the same in all cells of a method")
+
+
+def _check_cell(cell: Cell, where: str) -> None:
+    if not (isinstance(cell.method, str) and _METHOD.fullmatch(cell.method)):
+        raise ConfigError(f"{where}.method: expected the name of a method")
+    if not (_is_number(cell.tau) and cell.tau > 0):
+        raise ConfigError(f"{where}.tau: expected a number greater than 0")
+    if cell.tau_theta is not None and not (_is_number(cell.tau_theta) and cell.tau_theta > 0):
+        raise ConfigError(f"{where}.tau_theta: expected a number greater than 0, or null")
+    if not _is_integer(cell.seed):
+        raise ConfigError(f"{where}.seed: expected an integer of at least 0")
+    # the id becomes a path, so it must not lead out of the folder
+    if cell.run is not None and not (isinstance(cell.run, str) and _ID.fullmatch(cell.run)):
+        raise ConfigError(f"{where}.run: expected the id of a run, or null")
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"expected a finite number, found {text}")

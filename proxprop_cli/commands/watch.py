@@ -1,0 +1,42 @@
+"""``proxprop watch``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from engine.errors import ConfigError
+from proxprop_cli.commands import options as opt
+from proxprop_cli.output import Output
+
+
+def watch(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Ids, unique beginnings of them, or names; default: the latest.",
+            autocompletion=opt.complete_runs,
+        ),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Begin with the list of runs.")] = False,
+    runs_dir: opt.DirOption = None,
+) -> None:
+    """Open the dashboard on runs, live or finished; several are drawn over one another.
+
+    The id of a sweep opens its stability grid.
+    """
+    from engine.runs import is_valid_id
+
+    store = opt.open_runs(runs_dir)
+    if not Output().terminal():
+        raise ConfigError("watch: expected a terminal; 'proxprop runs show' prints a run")
+    from engine.sweeps import load_sweep, sweep_file
+    from proxprop_cli.watching import open_dashboard
+
+    sweep = runs[0] if runs and len(runs) == 1 and is_valid_id(runs[0]) else None
+    if sweep is not None and sweep_file(store.root, sweep).exists():
+        raise typer.Exit(open_dashboard(store, [], sweep=load_sweep(store.root, sweep).id))
+    found = [] if list_ else [store.find(run).id for run in runs or ["latest"]]
+    raise typer.Exit(open_dashboard(store, list(dict.fromkeys(found))))

@@ -1,0 +1,1 @@
+"""The live dashboard: reads stores, never imports torch, writes only what a run should do."""

@@ -1,0 +1,99 @@
+"""The Textual app: screens over a folder of runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+
+from textual.app import App
+
+from engine.errors import ProxPropError
+from engine.runs import Runs
+from proxprop_cli.dashboard.messages import RunsChosen, RunsWanted
+from proxprop_cli.dashboard.screens.live import LiveScreen
+from proxprop_cli.output import printable
+
+
+class Dashboard(App[None]):
+    """Shows runs.
+
+    :param runs: the folder.
+    :param shown: ids of the runs to begin with; none: the list.
+    :param sweep: id of a sweep to begin with instead.
+    """
+
+    TITLE = "proxprop"
+    CSS = """
+    Footer FooterKey .footer-key--key { padding: 0 0 0 1; }
+    Footer FooterKey .footer-key--description { padding: 0 1; }
+    """
+
+    def __init__(self, runs: Runs, shown: Sequence[str] = (), *, sweep: str | None = None) -> None:
+        # without this Textual shows NO_COLOR as shades of grey
+        super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
+        self._runs = runs
+        self._shown = tuple(shown)
+        self._sweep = sweep
+
+    def on_mount(self) -> None:
+        """Open the first screen; restore the terminal when told to end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            try:
+                loop.add_signal_handler(number, self._end, 128 + number)
+            except (NotImplementedError, RuntimeError, ValueError):
+                break  # not the main thread, as in tests
+        if self._sweep is not None:
+            from proxprop_cli.dashboard.screens.grid import GridScreen
+
+            self.push_screen(GridScreen(self._runs.root, self._sweep))
+        elif self._shown:
+            self._open(self._shown)
+        else:
+            self.action_show_runs()
+
+    def _end(self, code: int) -> None:
+        self.exit(return_code=code)
+
+    def on_runs_chosen(self, message: RunsChosen) -> None:
+        """Open what was chosen."""
+        self._open(message.runs)
+
+    def _open(self, ids: Sequence[str]) -> None:
+        try:
+            runs = [self._runs.find(id) for id in ids]
+        except ProxPropError as error:
+            self.notify(printable(str(error)), severity="error", markup=False)
+            return
+        self.push_screen(LiveScreen(runs))
+
+    def on_runs_wanted(self, message: RunsWanted) -> None:
+        """Open the list."""
+        self.action_show_runs(message.filtering)
+
+    def action_show_runs(self, filtering: bool = False) -> None:
+        """The list of runs, which is below the runs that were opened from it."""
+        from proxprop_cli.dashboard.screens.run_list import RunListScreen
+
+        below = self.screen_stack[-2] if len(self.screen_stack) > 1 else None
+        if isinstance(below, RunListScreen):
+            self.pop_screen()
+            if filtering:
+                below.action_filter()
+            return
+        if len(self.screen_stack) > 2 and not filtering:
+            self.pop_screen()  # to the grid that the runs were opened from
+            return
+        screen = RunListScreen(self._runs, filtering=filtering)
+        if len(self.screen_stack) > 1:
+            self.switch_screen(screen)
+        else:
+            self.push_screen(screen)
+
+    def action_show_help(self) -> None:
+        """What the keys do."""
+        from proxprop_cli.dashboard.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.screen))

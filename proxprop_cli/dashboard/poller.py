@@ -1,0 +1,65 @@
+"""One thread that follows runs and tells the screen when one of them has changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from engine.run import Run
+from proxprop_cli.dashboard.feed import Feed
+from proxprop_cli.dashboard.views import RunView
+
+POLL_SECONDS = 0.5
+"""Between two looks, which is also the least time between two redraws."""
+
+
+class Poller:
+    """Follows runs until it is stopped.
+
+    :param changed: called in the poller's thread with all views, whenever one has changed; at
+        first also while runs are being opened, so that something is seen soon.
+    """
+
+    def __init__(self, runs: Sequence[Run], changed: Callable[[tuple[RunView, ...]], None]) -> None:
+        self._feeds = [Feed(run) for run in runs]
+        self._changed = changed
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._follow, name="poller", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End, without waiting for a look that is being taken."""
+        self._stopped = True
+        self._wake.set()
+
+    def _follow(self) -> None:
+        known: tuple[RunView, ...] = ()
+        try:
+            while not self._stopped:
+                views = self._look(known)
+                if [*map(id, views)] != [*map(id, known)] and not self._stopped:
+                    self._changed(views)
+                known = views
+                self._wake.wait(POLL_SECONDS)
+                self._wake.clear()
+        finally:
+            for feed in self._feeds:
+                feed.close()
+
+    def _look(self, known: tuple[RunView, ...]) -> tuple[RunView, ...]:
+        views = []
+        for number, feed in enumerate(self._feeds, 1):
+            if self._stopped:
+                return known
+            views.append(feed.poll())
+            if not known and number in (1, 4, 16, 64):
+                self._changed((*views, *(later.view for later in self._feeds[number:])))
+        return tuple(views)

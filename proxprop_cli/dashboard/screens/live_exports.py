@@ -1,0 +1,81 @@
+"""The export of the live screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import work
+from textual.screen import Screen
+
+from engine.errors import ProxPropError
+from proxprop_cli.dashboard.screens.choice import Choice
+from proxprop_cli.dashboard.widgets.chart import Chart
+from proxprop_cli.output import printable
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from proxprop_cli.dashboard.lines import Line
+
+_ANSWERS = (
+    ("v", "the curves in view, as CSV"),
+    ("a", "all metrics, as CSV"),
+    ("s", "this screen, as SVG"),
+)
+
+
+Writer = Callable[[Path], str]
+"""Writes a file; says what is in it."""
+
+
+class LiveExports(Screen[None]):
+    """Asks what to export and writes it into the working folder."""
+
+    runs: tuple[Run, ...]
+
+    def action_export(self) -> None:
+        """Ask what to write."""
+
+        def answered(key: str | None) -> None:
+            if key is not None:
+                self._export(key)
+
+        self.app.push_screen(Choice("Export", _ANSWERS), answered)
+
+    def _export(self, key: str) -> None:
+        name = self.runs[0].id if len(self.runs) == 1 else f"{len(self.runs)}-runs"
+        if key == "s":
+            self._report(lambda path: self._picture(path), Path(f"{name}.svg"))
+        elif key == "v":
+            charts = [(chart.id or "", chart.x_label, chart.lines) for chart in self.query(Chart)]
+            self._write_view(Path(f"{name}-view.csv"), charts)
+        else:
+            self._write_metrics(Path(f"{name}.csv"))
+
+    def _picture(self, path: Path) -> str:
+        from engine.atomic_files import storage_errors
+
+        with storage_errors(path):
+            path.write_text(self.app.export_screenshot(), encoding="utf-8")
+        return "a picture"
+
+    @work(thread=True)
+    def _write_view(self, path: Path, charts: Sequence[tuple[str, str, Sequence[Line]]]) -> None:
+        from proxprop_cli.dashboard.exports import write_curves
+
+        self._report(lambda to: f"{write_curves(to, charts):,} points", path)
+
+    @work(thread=True)
+    def _write_metrics(self, path: Path) -> None:
+        from proxprop_cli.dashboard.exports import write_metrics
+
+        self._report(lambda to: f"{write_metrics(to, self.runs):,} rows", path)
+
+    def _report(self, write: Writer, path: Path) -> None:
+        try:
+            text = f"wrote {write(path)} to {path.absolute()}"
+        except ProxPropError as error:
+            self.notify(printable(str(error)), severity="error", markup=False)
+        else:
+            self.notify(printable(text), markup=False)

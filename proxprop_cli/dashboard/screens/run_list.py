@@ -1,0 +1,258 @@
+"""All runs: look for them, select several, open, export, delete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
+from textual.worker import get_current_worker
+
+from engine.errors import ProxPropError
+from engine.runs import Runs
+from proxprop_cli.dashboard.catalog import Catalog, CatalogEntry
+from proxprop_cli.dashboard.messages import RunsChosen
+from proxprop_cli.dashboard.screens.choice import Choice
+from proxprop_cli.dashboard.widgets.run_header import STATUS
+from proxprop_cli.dashboard.widgets.table import Column, Row, Table
+from proxprop_cli.output import number, percent, printable
+
+_COLUMNS = (
+    Column(" ", left=True),
+    Column("run", left=True),
+    Column("name", rank=4, left=True),
+    Column("preset", rank=3, left=True),
+    Column("method", left=True),
+    Column("tau", rank=1),
+    Column("status", left=True),
+    Column("epoch", rank=2),
+    Column("loss", rank=1),
+    Column("val", rank=2),
+    Column("age", rank=5),
+)
+_POLL_SECONDS = 1.0
+
+
+class RunListScreen(Screen[None]):
+    """The list of runs.
+
+    :param runs: the folder.
+    :param filtering: begin in the filter.
+    """
+
+    DEFAULT_CSS = """
+    RunListScreen #title { height: 1; background: $panel; padding: 0 1; text-style: bold; }
+    RunListScreen #filter { border: none; height: 1; padding: 0 1; display: none; }
+    RunListScreen #filter.shown { display: block; }
+    RunListScreen #runs { padding: 0 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Open"),
+        Binding("space", "select", "Select"),
+        Binding("slash", "filter", "Filter"),
+        Binding("e", "export", "Export CSV"),
+        Binding("d", "delete", "Delete"),
+        Binding("delete", "delete", "Delete", show=False),
+        Binding("escape", "back", "Back"),
+        Binding("question_mark", "app.show_help", "Help"),
+        Binding("f1", "app.show_help", "Help", show=False),
+        Binding("q", "app.quit", "Quit"),
+        Binding("ctrl+c", "app.quit", "Quit", show=False),
+    ]
+
+    class Listed(Message):
+        """The folder was looked at."""
+
+        def __init__(self, entries: tuple[CatalogEntry, ...], problem: str = "") -> None:
+            super().__init__()
+            self.entries = entries
+            self.problem = problem
+
+    def __init__(self, runs: Runs, *, filtering: bool = False) -> None:
+        super().__init__()
+        self._runs = runs
+        self._filtering = filtering
+        self._entries: tuple[CatalogEntry, ...] = ()
+        self._selected: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        """Title, filter, list, footer."""
+        yield Static(id="title", markup=False)
+        yield Input(placeholder="words in id, name, preset, method or status", id="filter")
+        yield Table("looking …", id="runs")
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        self.query_one("#runs").focus()
+        if self._filtering:
+            self.action_filter()
+        self.call_after_refresh(self._watch)
+
+    @work(thread=True, exclusive=True)
+    def _watch(self) -> None:
+        catalog, worker = Catalog(self._runs), get_current_worker()
+        known: tuple[tuple[CatalogEntry, ...], str] | None = None
+        while not worker.is_cancelled:
+            try:
+                found = (catalog.entries(), "")
+            except ProxPropError as error:
+                found = ((), str(error))
+            if found != known:
+                self.post_message(self.Listed(*found))
+                known = found
+            time.sleep(_POLL_SECONDS)
+
+    def on_run_list_screen_listed(self, message: Listed) -> None:
+        """Show the runs as they are now."""
+        self._entries = message.entries
+        ids = {entry.id for entry in self._entries}
+        self._selected = [id for id in self._selected if id in ids]
+        table = self.query_one("#runs", Table)
+        table.empty = message.problem or "no runs yet: 'proxprop train' makes one"
+        self._draw()
+
+    def _draw(self) -> None:
+        words = self.query_one("#filter", Input).value.lower().split()
+        shown = [e for e in self._entries if all(word in e.text for word in words)]
+        table = self.query_one("#runs", Table)
+        if self._entries and not shown:
+            table.empty = "no run matches the filter"
+        table.show(_COLUMNS, [_row(entry, entry.id in self._selected) for entry in shown])
+        title = f"Runs  {len(shown)}"
+        if len(shown) != len(self._entries):
+            title += f" of {len(self._entries)}"
+        if self._selected:
+            title += f"  ·  {len(self._selected)} selected"
+        self.query_one("#title", Static).update(title)
+
+    def on_input_changed(self) -> None:
+        """Filter while typing."""
+        self._draw()
+
+    def on_input_submitted(self) -> None:
+        """Back to the list with what was found."""
+        self.query_one("#runs").focus()
+
+    def _chosen(self) -> tuple[str, ...]:
+        if self._selected:
+            return tuple(self._selected)
+        key = self.query_one("#runs", Table).key
+        return (key,) if key else ()
+
+    def action_open(self) -> None:
+        """Open the selected runs over one another, or the one under the cursor."""
+        if chosen := self._chosen():
+            self.post_message(RunsChosen(chosen))
+
+    def action_select(self) -> None:
+        """Select the run under the cursor, or not any more, and go on to the next."""
+        table = self.query_one("#runs", Table)
+        key = table.key
+        if key is None:
+            return
+        if key in self._selected:
+            self._selected.remove(key)
+        else:
+            self._selected.append(key)
+        self._draw()
+        table.action_move(1)
+
+    def action_filter(self) -> None:
+        """Type words to look for."""
+        field = self.query_one("#filter", Input)
+        field.add_class("shown")
+        field.focus()
+
+    def action_back(self) -> None:
+        """Leave the filter, then the selection, then the screen."""
+        field = self.query_one("#filter", Input)
+        if field.has_class("shown"):
+            field.value = ""
+            field.remove_class("shown")
+            self.query_one("#runs").focus()
+        elif self._selected:
+            self._selected.clear()
+            self._draw()
+        elif len(self.app.screen_stack) > 2:
+            self.app.pop_screen()
+
+    def action_export(self) -> None:
+        """Write all metrics of the chosen runs."""
+        if chosen := self._chosen():
+            self._export(chosen)
+
+    @work(thread=True)
+    def _export(self, chosen: Sequence[str]) -> None:
+        from proxprop_cli.dashboard.exports import write_metrics
+
+        name = chosen[0] if len(chosen) == 1 else f"{len(chosen)}-runs"
+        path = Path(f"{name}.csv")
+        try:
+            rows = write_metrics(path, [self._runs.find(id) for id in chosen])
+        except ProxPropError as error:
+            self.notify(printable(str(error)), severity="error", markup=False)
+        else:
+            text = f"wrote {rows:,} rows to {path.absolute()}"
+            self.notify(printable(text), markup=False)
+
+    def action_delete(self) -> None:
+        """Ask, then delete the chosen runs."""
+        chosen = self._chosen()
+        if not chosen:
+            return
+        which = f"run {chosen[0]}" if len(chosen) == 1 else f"these {len(chosen)} runs"
+
+        def answered(key: str | None) -> None:
+            if key == "d":
+                self._delete(chosen)
+
+        question = f"Delete {which} for good, with checkpoints and metrics?"
+        self.app.push_screen(Choice(question, [("d", "delete")]), answered)
+
+    def _delete(self, chosen: Sequence[str]) -> None:
+        for id in chosen:
+            try:
+                self._runs.delete(self._runs.find(id))
+            except ProxPropError as error:
+                self.notify(printable(str(error)), severity="error", markup=False)
+            else:
+                self.notify(f"deleted run {id}", markup=False)
+        self._entries = tuple(entry for entry in self._entries if entry.id not in chosen)
+        self._selected.clear()
+        self._draw()
+
+
+def _row(entry: CatalogEntry, selected: bool) -> Row:
+    config, metrics = entry.config, entry.metrics
+    glyph, color = STATUS.get(entry.status, ("○", "yellow"))
+    tau, epochs = config.get("tau"), config.get("epochs")
+    age = time.time() - entry.created
+    cells = (
+        "▶" if selected else " ",
+        entry.id,
+        str(config.get("name") or ""),
+        str(config.get("preset") or config.get("data") or ""),
+        str(config.get("method", "?")),
+        "-" if tau is None else f"{tau:g}",
+        f"{glyph} {entry.status}",
+        f"{entry.epoch:g}/{epochs}" if epochs is not None else "-",
+        number(metrics.get("train_loss"), 3),
+        percent(metrics.get("val_accuracy")),
+        _age(age),
+    )
+    return Row(entry.id, cells, ((0, "bold"), (6, color)))
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return "now"

@@ -1,0 +1,101 @@
+"""What the dashboard knows of a run at one moment: frozen, made off the screen's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from engine.events import SolverTrace
+
+if TYPE_CHECKING:
+    from engine.buckets import Buckets
+
+LIVE = ("running", "paused", "starting")
+"""States in which a process has the run, or is about to."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """Something that happened.
+
+    :ivar time: seconds since the epoch.
+    :ivar grave: whether it should catch the eye.
+    """
+
+    time: float
+    step: int
+    text: str
+    grave: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run.
+
+    :ivar config: the brief of its configuration (:func:`engine.config.brief`).
+    :ivar status: ``starting``, ``running``, ``paused``, ``finished``, ``stopped``, ``diverged``,
+        ``interrupted`` or ``unreadable``.
+    :ivar wanted: what a person asked for and the trainer has not done yet, such as ``pausing``.
+    :ivar epoch: fractional epochs trained.
+    :ivar rate: samples a second of training, of late while it runs and overall else.
+    :ivar eta: seconds of training that are left.
+    :ivar work_per_step: multiplications of a step in units of BackProp's.
+    :ivar metrics: latest evaluation.
+    :ivar series: decimated metrics by key.
+    :ivar traces: what the solvers did in the latest traced step, a layer each.
+    :ivar fallbacks: solver failures by layer.
+    :ivar log: what happened, oldest first.
+    :ivar diverged: step and cause.
+    :ivar problem: why it can not be read.
+    """
+
+    id: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "starting"
+    wanted: str = ""
+    reason: str = ""
+    step: int = 0
+    epoch: float = 0.0
+    steps_per_epoch: int | None = None
+    rate: float | None = None
+    eta: float | None = None
+    work_per_step: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    series: Mapping[str, Buckets] = field(default_factory=dict)
+    traces: tuple[SolverTrace, ...] = ()
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
+    log: tuple[LogLine, ...] = ()
+    diverged: tuple[int, str] | None = None
+    problem: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it can be paused or stopped."""
+        return self.status in LIVE
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return str(self.config.get("method", "?"))
+
+    @property
+    def title(self) -> str:
+        """``preset · method · tau 1 · tau_theta 0.05``, or its name where it has one."""
+        config = self.config
+        first = config.get("name") or config.get("preset") or config.get("data") or self.id
+        parts = [str(first), self.method]
+        parts += [
+            f"{key} {config[key]:g}" for key in ("tau", "tau_theta") if config.get(key) is not None
+        ]
+        return " · ".join(parts)
+
+    @property
+    def short(self) -> str:
+        """What tells it from other runs in a legend: ``exact tau 1 s0 · ab3d``."""
+        if self.config.get("name"):
+            return str(self.config["name"])
+        tau = self.config.get("tau")
+        size = "" if tau is None else f" tau {tau:g}"
+        return f"{self.method}{size} · {self.id[:4]}"

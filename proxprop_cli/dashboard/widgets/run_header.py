@@ -1,0 +1,89 @@
+"""One line: which run, how it is, how far."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widget import Widget
+
+from proxprop_cli.dashboard.views import RunView
+from proxprop_cli.output import duration, printable
+
+STATUS = {
+    "starting": ("○", "yellow"),
+    "running": ("●", "green"),
+    "paused": ("‖", "yellow"),
+    "finished": ("✔", "green"),
+    "stopped": ("■", "yellow"),
+    "interrupted": ("!", "red"),
+    "diverged": ("✖", "red"),
+    "unreadable": ("?", "red"),
+}
+"""Glyph and colour of every status; the word always stands beside them."""
+_BAR = 10
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class RunHeader(Widget):
+    """The header of the live screen."""
+
+    DEFAULT_CSS = "RunHeader { height: 1; width: 1fr; background: $panel; padding: 0 1; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._views: tuple[RunView, ...] = ()
+
+    def show(self, views: tuple[RunView, ...]) -> None:
+        """Show other runs."""
+        self._views = views
+        self.refresh()
+
+    def render(self) -> Text:
+        """Title at the left; status and progress at the right, where they always stay whole."""
+        width = self.size.width
+        left, right = self._parts()
+        room = width - right.cell_len - 1
+        if room < 8:
+            right.truncate(width)
+            return right
+        left.truncate(room, overflow="ellipsis", pad=True)
+        return Text.assemble(left, " ", right, no_wrap=True)
+
+    def _parts(self) -> tuple[Text, Text]:
+        if not self._views:
+            return Text("proxprop", style="bold"), Text("no run")
+        if len(self._views) > 1:
+            live = sum(view.status == "running" for view in self._views)
+            title = Text(f"{len(self._views)} runs", style="bold")
+            return title, Text(f"{live} running", style="green" if live else "dim")
+        view = self._views[0]
+        return Text(printable(view.title), style="bold"), _progress(view, self.size.width)
+
+
+def _progress(view: RunView, width: int) -> Text:
+    text = status_text(view)
+    epochs = view.config.get("epochs") or 0
+    done = f"{view.epoch:.1f}" if view.is_live and view.epoch % 1 else f"{view.epoch:g}"
+    if view.status == "unreadable":
+        return text
+    text.append(f"  epoch {done[:6]}/{epochs}")
+    fraction = min(view.epoch / epochs, 1.0) if epochs else 0.0
+    if view.is_live and width >= 60:
+        text.append(f"  ▕{_bar(fraction)}▏ {100 * fraction:.0f} %")
+        if view.eta is not None and width >= 76:
+            text.append(f"  ETA {duration(view.eta)}", style="bold")
+    return text
+
+
+def status_text(view: RunView) -> Text:
+    """Glyph and word of a status in its colour; what was asked for and is not done yet after it."""
+    glyph, color = STATUS.get(view.status, ("?", "red"))
+    text = Text(f"{glyph} {view.status}", style=f"bold {color}")
+    if view.wanted:
+        text.append(f" ({view.wanted} …)", style="yellow")
+    return text
+
+
+def _bar(fraction: float) -> str:
+    eighths = round(8 * _BAR * fraction)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)

@@ -1,0 +1,239 @@
+"""What a cell of the stability grid says, apart from how it is drawn: number, glyph, colour."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from rich.cells import cell_len
+
+from engine.stability import CellSummary, Stability
+from proxprop_cli.output import printable
+
+Shown = Literal["loss", "accuracy"]
+"""Training loss, or validation accuracy."""
+Kind = Literal["final", "partial", "live", "diverged", "waiting"]
+
+LEVELS = "▁▂▃▄▅▆▇█"
+"""Least to greatest value, so that colour is never alone."""
+BEST = "★"
+DIVERGED = "✖"
+GLYPHS = {
+    "unreadable": "?",
+    "running": "▸",
+    "interrupted": "!",
+    "paused": "‖",
+    "stopped": "■",
+    "waiting": "·",
+}
+"""What keeps a cell from being final; the first that one of its seeds has is shown."""
+
+_VIRIDIS = (
+    (0x44, 0x01, 0x54),
+    (0x47, 0x2D, 0x7B),
+    (0x3B, 0x52, 0x8B),
+    (0x2C, 0x72, 0x8E),
+    (0x21, 0x91, 0x8C),
+    (0x28, 0xAE, 0x80),
+    (0x5E, 0xC9, 0x62),
+    (0xAD, 0xDC, 0x30),
+    (0xFD, 0xE7, 0x25),
+)
+"""Grows in lightness evenly, also to people who see fewer colours."""
+_QUANTILES = (0.05, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Values onto [0, 1], by the logarithm for losses; what lies outside is put at the end.
+
+    The ends are quantiles (5 and 95 %), so that one cell does not take the colours from the rest.
+    """
+
+    shown: Shown
+    low: float
+    """In the units of the values."""
+    high: float
+
+    @classmethod
+    def of(cls, shown: Shown, values: Iterable[float]) -> Scale | None:
+        """The scale that fits; None where there is no finite value above 0."""
+        usable = [value for value in values if math.isfinite(value) and value > 0]
+        if not usable:
+            return None
+        array = np.array(usable)
+        if shown == "accuracy":
+            low, high = np.quantile(array, _QUANTILES)
+        else:
+            low, high = np.exp(np.quantile(np.log(array), _QUANTILES))
+        return cls(shown, float(low), float(high))
+
+    def level(self, value: float) -> float:
+        """Where a value lies: 0 the least, 1 the greatest."""
+        if not value > self.low:
+            return 0.0
+        if value >= self.high:
+            return 1.0
+        if self.shown == "accuracy":
+            return (value - self.low) / (self.high - self.low)
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
+    def goodness(self, value: float) -> float:
+        """Where a value lies: 1 is a low loss or a high accuracy."""
+        level = self.level(value)
+        return level if self.shown == "accuracy" else 1 - level
+
+    def glyph(self, value: float) -> str:
+        """A bar as high as the value."""
+        return LEVELS[min(int(self.level(value) * len(LEVELS)), len(LEVELS) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class CellText:
+    """A cell in letters. Together they take ``1 + width + 1`` columns or fewer."""
+
+    kind: Kind
+    glyph: str
+    text: str
+    tail: str
+    """``…`` where the number is not the last."""
+
+
+def value_of(cell: CellSummary, shown: Shown) -> float | None:
+    """The number of a cell."""
+    return cell.loss if shown == "loss" else cell.accuracy
+
+
+def cell_text(
+    cell: CellSummary, shown: Shown, scale: Scale | None, width: int, *, best: bool
+) -> CellText:
+    """What a cell says.
+
+    :param width: columns for the number.
+    :param best: whether it is the best of its row.
+    """
+    tail = "…" if cell.running else ""
+    if cell.diverged:
+        text = f"{DIVERGED} {cell.diverged}/{cell.seeds}"
+        text = text if cell_len(text) <= width else f"{DIVERGED} {cell.diverged}"
+        return CellText("diverged", "", text if cell_len(text) <= width else DIVERGED, tail)
+    value = value_of(cell, shown)
+    number = "" if value is None else format_value(value, shown, width)
+    if cell.final:
+        level = scale.glyph(value) if scale and value is not None else ""
+        return CellText("final", BEST if best else level, number or "-", tail)
+    glyph = next((GLYPHS[status] for status in GLYPHS if status in cell.statuses), "")
+    if not number:
+        return CellText("live" if cell.running else "waiting", "", glyph, tail)
+    kind: Kind = "live" if cell.running else "partial"
+    for text in (f"{glyph} {number}", f"{glyph}{number}"):
+        if cell_len(text) <= width:
+            return CellText(kind, "", text, tail)
+    return CellText(kind, glyph, number, tail)
+
+
+def format_value(value: float, shown: Shown, width: int = 7) -> str:
+    """A loss with three significant digits, or as many as fit; an accuracy in percent."""
+    if shown == "accuracy":
+        return f"{100 * value:.1f}%"
+    return format_number(value, width)
+
+
+def format_number(value: float, width: int = 7) -> str:
+    """Three significant digits in at most ``width`` columns, fewer where they do not fit."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if float(f"{abs(value):.2e}") >= 10.0 ** (size + 1):
+        size += 1  # 9.996 is 10.0
+    tries = [f"{value:.{2 - size}f}"] if -3 <= size <= 2 else []
+    for digits in (2, 1, 0):
+        mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+        tries.append(f"{mantissa}e{int(exponent)}")
+    return next((text for text in tries if len(text) <= width), tries[-1])
+
+
+def format_tau(tau: float) -> str:
+    """A step size as short as it goes: ``0.05``, ``1e-5``."""
+    text = f"{tau:.3g}"
+    mantissa, e, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else text
+
+
+def viridis(position: float) -> tuple[int, int, int]:
+    """Red, green and blue (0 to 255) at a position in [0, 1]."""
+    place = min(max(position, 0.0), 1.0) * (len(_VIRIDIS) - 1)
+    first = min(int(place), len(_VIRIDIS) - 2)
+    part = place - first
+    red, green, blue = (
+        round(a + part * (b - a)) for a, b in zip(_VIRIDIS[first], _VIRIDIS[first + 1], strict=True)
+    )
+    return red, green, blue
+
+
+def reads_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever has more contrast (WCAG 2) on a colour."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (channel / 255 for channel in color)
+    ]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    # equal contrast to black and white: (1 + 0.05) / (L + 0.05) = (L + 0.05) / 0.05
+    return (0, 0, 0) if luminance > math.sqrt(1.05 * 0.05) - 0.05 else (255, 255, 255)
+
+
+def halfway(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The colour between two."""
+    red, green, blue = ((a + b) // 2 for a, b in zip(one, other, strict=True))
+    return red, green, blue
+
+
+def detail(table: Stability, method: str, tau: float) -> list[list[str]]:
+    """What there is to say of a cell, the first first: lines of pieces, escaped."""
+    cell = table.cells.get((method, tau))
+    place = [printable(method), f"tau {format_tau(tau)}"]
+    if cell is None:
+        return [[*place, "not part of the sweep"]]
+    if cell.tau_theta is not None:
+        place.append(f"tau_theta {format_tau(cell.tau_theta)}")
+    lines = [place + _progress(cell, table.epochs), _failure(cell), _numbers(cell)]
+    return [line for line in lines if line]
+
+
+def _progress(cell: CellSummary, epochs: int) -> list[str]:
+    counts = Counter(cell.statuses)
+    (common, number), *others = counts.most_common()
+    listed = [f"{number} {common}", *(f"{count} {status}" for status, count in others)]
+    pieces = [", ".join(listed) if others else common]
+    if cell.losses:
+        pieces.append(f"{cell.epochs:.4g}/{epochs} epochs")
+    return pieces
+
+
+def _failure(cell: CellSummary) -> list[str]:
+    pieces = []
+    if cell.diverged:
+        seeds = "seed" if cell.seeds == 1 else "seeds"
+        pieces.append(f"{DIVERGED} {cell.diverged} of {cell.seeds} {seeds}")
+        if cell.first_bad_step is not None:
+            pieces.append(f"first bad step {cell.first_bad_step:,}")
+    return [*pieces, printable(cell.cause)] if cell.cause else pieces
+
+
+def _numbers(cell: CellSummary) -> list[str]:
+    pieces = []
+    if cell.loss is not None:
+        spread = ""
+        if len(cell.losses) > 1:
+            low, high = format_number(min(cell.losses)), format_number(max(cell.losses))
+            spread = f" ({len(cell.losses)} seeds: {low} to {high})"
+        pieces.append(f"train loss {format_number(cell.loss)}{spread}")
+    if cell.accuracy is not None:
+        pieces.append(f"val {100 * cell.accuracy:.1f} %")
+    return pieces

@@ -1,0 +1,95 @@
+"""Where the parts of the stability grid are, at any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+from engine.stability import Stability
+from proxprop_cli.dashboard.widgets.stability_cells import format_tau
+from proxprop_cli.output import printable
+
+TALL = 3
+"""Lines of a row where there is room; else 1."""
+DETAIL_LINES = 3
+"""Most lines about the cell under the cursor."""
+
+_MAX_NAME = 16
+_NARROW, _ROOMY, _WIDEST = 8, 9, 12
+_BEST, _WIDTH = 7, 7
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are: all in columns and lines of the widget."""
+
+    name: int
+    """Width of the names of the methods, with the space after them."""
+    cell: int
+    """Width of a cell."""
+    taus: range
+    """Columns that are seen."""
+    best: int
+    """Width of the best step sizes, with the space before them; 0: not shown."""
+    width: int
+    """Width of the stable widths, likewise."""
+    height: int
+    """Lines of a row."""
+    rows: range
+    """Rows that are seen."""
+    detail: int
+    """Line of the first detail; it may lie below the end."""
+
+
+def arrange(
+    table: Stability, width: int, height: int, *, cursor: tuple[int, int], first: tuple[int, int]
+) -> Layout:
+    """The layout that has the cursor in sight.
+
+    :param width: columns of the widget, at least 1.
+    :param height: its lines; the first is the head.
+    :param cursor: row and column of the cell.
+    :param first: row and column that were first in sight before; they stay if they can.
+    """
+    longest = max((cell_len(printable(row.method)) for row in table.methods), default=0)
+    name = min(longest, _MAX_NAME) + 2
+    labels = [format_tau(row.best_tau) for row in table.methods if row.best_tau is not None]
+    best = max(_BEST, 3 + max(map(len, labels), default=0))
+    stable = _WIDTH
+    # where it is narrow: first without what can be read from the cells
+    if width < name + best + stable + 2 * _NARROW:
+        stable = 0
+    if width < name + best + 2 * _NARROW:
+        best = 0
+    if width < name + best + _NARROW:
+        name = max(0, min(name, width - _NARROW))
+    room = max(width - name - best - stable, 1)
+    columns = max(len(table.taus), 1)
+    cell = min(room // columns, _WIDEST) if room >= columns * _ROOMY else min(_NARROW, room)
+    seen = min(max(room // cell, 1), columns)
+    left = _follow(first[1], cursor[1], seen, columns)
+
+    count = max(len(table.methods), 1)
+    lines = max(height - 1, 1)
+    # a gap and two lines of detail are worth more than high rows, but less than rows
+    tall = TALL if lines >= count * TALL + 3 else 1
+    shown = min(max(lines // tall, 1), count)
+    top = _follow(first[0], cursor[0], shown, count)
+    gap = 1 if lines - shown * tall > 1 else 0
+    return Layout(
+        name=name,
+        cell=cell,
+        taus=range(left, min(left + seen, len(table.taus))),
+        best=best,
+        width=stable,
+        height=tall,
+        rows=range(top, min(top + shown, len(table.methods))),
+        detail=1 + shown * tall + gap,
+    )
+
+
+def _follow(first: int, cursor: int, seen: int, count: int) -> int:
+    """The first of ``seen`` neighbours, as near to ``first`` as they can be with the cursor."""
+    first = min(max(first, cursor - seen + 1), cursor)
+    return max(min(first, count - seen), 0)

@@ -1,0 +1,86 @@
+"""The dashboard on a terminal, and what is said once it is closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import Popen
+from typing import TYPE_CHECKING
+
+from proxprop_cli.exit_codes import Exit
+from proxprop_cli.output import Output
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from engine.runs import Runs
+
+_STOP_SECONDS = 15.0
+_LAST_BYTES = 4096
+
+
+def open_dashboard(runs: Runs, shown: Sequence[str], *, sweep: str | None = None) -> int:
+    """Show runs until a person leaves; gives the exit code.
+
+    :param shown: ids; none: the list of runs.
+    :param sweep: id of a sweep to show instead.
+    """
+    from proxprop_cli.dashboard.app import Dashboard
+
+    app = Dashboard(runs, shown, sweep=sweep)
+    app.run()
+    return app.return_code or Exit.OK
+
+
+def train_and_watch(
+    run: Run, data_dir: Path | None, output: Output, *extra: str, fail_on_divergence: bool = False
+) -> int:
+    """Train in a process of its own, and show it; gives the exit code.
+
+    :param extra: more options of ``resume``.
+    """
+    from engine.runs import Runs
+    from proxprop_cli.sitting import spawn
+
+    process, log = spawn(run, data_dir, *extra)
+    code = open_dashboard(Runs(run.path.parent), [run.id])
+    if code:
+        return code
+    return _report(run, process, log, output, fail_on_divergence)
+
+
+def _report(
+    run: Run, process: Popen[bytes], log: Path, output: Output, fail_on_divergence: bool
+) -> int:
+    from engine.control import Desired
+    from engine.summary import summarize
+    from proxprop_cli.output import number, percent
+
+    end = time.monotonic() + _STOP_SECONDS
+    if run.desired() is Desired.STOPPED or run.status() in ("finished", "diverged"):
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+    if process.poll() is None:
+        output.line(f"run {run.id} trains on; 'proxprop watch {run.id}' shows it again")
+        return Exit.OK
+    if process.returncode not in (Exit.OK, Exit.DIVERGED):
+        output.note(_last_line(log))
+        return process.returncode
+    summary = summarize(run)
+    figures = f"loss {number(summary['train_loss'])}"
+    if summary["val_accuracy"] is not None:
+        figures += f", validation accuracy {percent(summary['val_accuracy'])}"
+    output.line(f"run {run.id} is {summary['status']} after {summary['steps']:,} steps: {figures}")
+    if summary["status"] == "stopped":
+        output.line(f"'proxprop resume {run.id}' goes on from here")
+    return Exit.DIVERGED if fail_on_divergence and summary["diverged"] else Exit.OK
+
+
+def _last_line(log: Path) -> str:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _LAST_BYTES))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        return f"{log}: {error.strerror}"
+    return lines[-1] if lines else f"the trainer ended; see {log}"

@@ -1,0 +1,378 @@
+"""The stability grid as a person sees and drives it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from textual.app import App
+from textual.pilot import Pilot
+
+from engine.stability import Stability, summarize_sweep
+from engine.store import StoreWriter
+from engine.sweeps import Cell, CellState, Sweep, save_sweep
+from proxprop_cli.dashboard.messages import RunsChosen
+from proxprop_cli.dashboard.screens.grid import GridScreen, write_csv
+from proxprop_cli.dashboard.widgets.stability_cells import (
+    Scale,
+    format_number,
+    format_tau,
+    reads_on,
+    viridis,
+)
+from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
+from proxprop_cli.dashboard.widgets.stability_layout import arrange
+from tests.dashboard.sweep_helper import TAUS, Made, a_grid, make_sweep, write_state
+
+
+def small_grid() -> list[tuple[str, float, int, Made]]:
+    """2 methods, 3 step sizes, 2 seeds."""
+    good, bad = Made(loss=0.0123, accuracy=0.95), Made("diverged", 9.0, 0.1, 2, bad_step=1412)
+    return [
+        ("exact", 1.0, 0, bad),
+        ("exact", 1.0, 1, good),
+        ("exact", 0.1, 0, good),
+        ("exact", 0.1, 1, replace(good, loss=0.0223)),
+        ("exact", 0.01, 0, Made(None)),
+        ("exact", 0.01, 1, Made(None)),
+        ("backprop", 1.0, 0, bad),
+        ("backprop", 1.0, 1, bad),
+        ("backprop", 0.1, 0, replace(good, loss=0.5)),
+        ("backprop", 0.1, 1, replace(good, loss=0.6)),
+        ("backprop", 0.01, 0, Made("paused", 1.4, 0.4, 7)),
+        ("backprop", 0.01, 1, Made(None)),
+    ]
+
+
+class GridApp(App[None]):
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self._root = root
+        self.chosen: list[tuple[str, ...]] = []
+
+    def on_mount(self) -> None:
+        self.push_screen(GridScreen(self._root, "sweep"))
+
+    def on_runs_chosen(self, message: RunsChosen) -> None:
+        self.chosen.append(message.runs)
+
+    @property
+    def grid(self) -> StabilityGrid:
+        return self.screen.query_one(StabilityGrid)
+
+    def lines(self) -> list[str]:
+        return ["".join(s.text for s in strip) for strip in self.screen._compositor.render_strips()]
+
+
+Drive = Callable[[GridApp, Pilot[None]], Awaitable[None]]
+
+
+def drive(root: Path, what: Drive, size: tuple[int, int] = (80, 24)) -> None:
+    async def run() -> None:
+        app = GridApp(root)
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: bool(app.grid.table.cells) or "no sweep" in app.lines()[0])
+            await what(app, pilot)
+
+    asyncio.run(run())
+
+
+async def until(pilot: Pilot[None], what: Callable[[], bool]) -> None:
+    for _ in range(100):
+        await pilot.pause(0.05)
+        if what():
+            return
+    raise AssertionError("it never came")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make_sweep(tmp_path / "runs", small_grid())
+    return tmp_path / "runs"
+
+
+def test_the_whole_grid_can_be_read(root: Path) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        lines = app.lines()
+        assert "digits-mlp · 20 epochs · training loss" in lines[0]
+        assert lines[0].rstrip().endswith("4/6 cells")
+        assert lines[2].split() == ["tau", "1", "0.1", "0.01", "best", "width"]
+        (exact,) = (line for line in lines if "✖ 1/2" in line)
+        assert exact.lstrip().startswith("exact ")
+        assert "★" in exact
+        assert exact.split()[-4:] == ["0.0173", "·", "0.1", "0.0"]
+        (backprop,) = (line for line in lines if "✖ 2/2" in line)
+        assert backprop.lstrip().startswith("backprop ")
+        assert "‖ 1.40" in backprop
+        assert "diverged" in lines[-2]
+
+    drive(root, look)
+
+
+def test_the_cursor_tells_of_its_cell_and_enter_opens_its_runs(root: Path) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        text = "\n".join(app.lines())
+        assert "exact · tau 1 · tau_theta 0.05 · 1 diverged, 1 finished" in text
+        assert "✖ 1 of 2 seeds · first bad step 1,412 · the loss is not finite" in text
+        await pilot.press("enter")
+        await pilot.press("right", "enter", "l", "enter", "j", "enter", "h", "k", "left", "up")
+        await pilot.pause()
+        assert app.chosen == [("sweep-0", "sweep-1"), ("sweep-2", "sweep-3"), ("sweep-10",)]
+        assert app.grid.cursor == ("exact", 1.0)
+        await pilot.press("end", "down", "down")
+        assert app.grid.cursor == ("backprop", 0.01)
+
+    drive(root, look)
+
+
+def test_a_click_goes_to_a_cell_and_a_second_one_opens_it(root: Path) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        grid = app.grid
+        layout = arrange(grid.table, *grid.size, cursor=(0, 0), first=(0, 0))
+        place = (layout.name + layout.cell + 2, 1 + layout.height)
+        await pilot.click(StabilityGrid, offset=place)
+        assert grid.cursor == ("backprop", 0.1)
+        assert app.chosen == []
+        await pilot.click(StabilityGrid, offset=place)
+        await pilot.pause()
+        assert app.chosen == [("sweep-8", "sweep-9")]
+        await pilot.click(StabilityGrid, offset=(0, 0))
+        assert grid.cursor == ("backprop", 0.1)
+
+    drive(root, look)
+
+
+def test_the_other_number_is_one_key_away(root: Path) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        await pilot.press("m")
+        await pilot.pause()
+        text = "\n".join(app.lines())
+        assert "validation accuracy" in text
+        assert "95.0%" in text
+        assert "✖ 1/2" in text
+        await pilot.press("m")
+        assert app.grid.shown == "loss"
+
+    drive(root, look)
+
+
+def test_what_changes_on_disk_is_seen(root: Path) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        with StoreWriter(root / "sweep-10" / "run.db") as writer:
+            write_state(writer, Made("stopped", 0.777, 0.6, 9))
+        await until(pilot, lambda: "■ 0.777" in "\n".join(app.lines()))
+        before = app.grid.table
+        (root / "sweep" / "sweep.json").write_text("{")
+        await until(pilot, lambda: "sweep.json" in app.lines()[0])
+        assert app.grid.table is before
+
+    drive(root, look)
+
+
+def test_nothing_is_drawn_again_when_nothing_changed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        await pilot.pause(1.2)
+        told: list[object] = []
+        monkeypatch.setattr(GridScreen, "on_grid_screen_looked", lambda _, message: told.append(1))
+        await pilot.pause(1.2)
+        assert told == []
+
+    drive(root, look)
+
+
+def test_a_sweep_that_is_not_there_is_said(tmp_path: Path) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        assert "no sweep 'sweep'" in app.lines()[0]
+        await pilot.press("enter", "m", "e", "right", "down")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not isinstance(app.screen, GridScreen)
+
+    drive(tmp_path, look)
+
+
+def test_export(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        await pilot.press("e")
+        await pilot.pause()
+
+    drive(root, look)
+    with (tmp_path / "sweep-grid.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["method"], float(row["tau"])) for row in rows[:3]] == [
+        ("exact", 1.0),
+        ("exact", 0.1),
+        ("exact", 0.01),
+    ]
+    assert (rows[0]["diverged"], rows[0]["first_bad_step"]) == ("1", "1412")
+    assert float(rows[1]["train_loss"]) == pytest.approx(0.0173)
+    assert [row["best"] for row in rows] == ["0", "1", "0", "0", "1", "0"]
+    assert rows[2]["status"] == "waiting"
+    assert rows[2]["train_loss"] == ""
+
+
+def test_a_cell_s_text_is_never_a_formula_or_a_command(tmp_path: Path) -> None:
+    bad = CellState("diverged", cause="=\x1b[2Jx", first_bad_step=3)
+    write_csv(tmp_path / "x.csv", table_of([(Cell("exact", 1.0, None, 0), bad)]))
+    text = (tmp_path / "x.csv").read_text()
+    assert "\x1b" not in text
+    assert ",'=" in text
+
+
+def table_of(cells: list[tuple[Cell, CellState]]) -> Stability:
+    sweep = Sweep("s", "p", 20, 0.0, tuple(cell for cell, _ in cells))
+    return summarize_sweep(sweep, [state for _, state in cells])
+
+
+def a_table() -> Stability:
+    return table_of(
+        [
+            (
+                Cell(method, tau, None, seed),
+                CellState(made.status or "waiting", made.loss, made.accuracy, made.epoch, 2.3),  # type: ignore[arg-type]
+            )
+            for method, tau, seed, made in a_grid()
+        ]
+    )
+
+
+def test_every_size_down_to_one_by_one() -> None:
+    table = a_table()
+    names = ("exact", "長い名前の方法です", "x" * 40, "a\x1b[2Jb[red]")
+    methods = tuple(
+        replace(row, method=name) for row, name in zip(table.methods, names, strict=True)
+    )
+
+    class Bare(App[None]):
+        def compose(self):  # type: ignore[no-untyped-def]
+            yield StabilityGrid()
+
+    async def run() -> None:
+        app = Bare()
+        async with app.run_test(size=(80, 24)) as pilot:
+            grid = app.query_one(StabilityGrid)
+            grid.focus()
+            for width in (1, 2, 3, 5, 9, 13, 20, 33, 60, 80, 120):
+                for height in (1, 2, 3, 5, 9, 30):
+                    await pilot.resize_terminal(width, height)
+                    for found in (Stability((), ()), replace(table, methods=methods), table):
+                        grid.table = found
+                        for rows, columns in ((0, 0), (9, 9), (-9, -4)):
+                            grid.action_move(rows, columns)
+                            for y in range(height):
+                                text = grid.render_line(y).text
+                                assert cell_len(text) == grid.size.width
+                                assert "\x1b" not in text
+
+    asyncio.run(run())
+
+
+def test_the_cursor_never_leaves_sight() -> None:
+    table = a_table()
+    for width in range(1, 130):
+        for height in (1, 4, 9, 20):
+            first = (0, 0)
+            for row in (0, 3, 1, 2):
+                for column in (*range(len(TAUS)), *reversed(range(len(TAUS)))):
+                    layout = arrange(table, width, height, cursor=(row, column), first=first)
+                    assert column in layout.taus
+                    assert row in layout.rows
+                    used = layout.name + layout.best + layout.width
+                    assert used + layout.cell * len(layout.taus) <= max(width, 1)
+                    first = layout.rows.start, layout.taus.start
+
+
+@pytest.mark.parametrize("theme", ["textual-light", "ansi-dark"])
+def test_glyphs_and_numbers_carry_everything(root: Path, theme: str) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        await pilot.press("down")
+        before = app.lines()
+        app.theme = theme
+        await pilot.pause()
+        assert app.lines() == before
+        if theme.startswith("ansi"):
+            strips = [app.grid.render_line(y) for y in range(app.grid.size.height)]
+            colors = [s.style.bgcolor for strip in strips for s in strip if s.style]
+            assert all(color is None or color.triplet is None for color in colors)
+
+    drive(root, look)
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "text"),
+    [
+        (2.303, 7, "2.30"),
+        (0.00123, 7, "0.00123"),
+        (0.00123, 6, "1.2e-3"),
+        (0.000123, 7, "1.23e-4"),
+        (9.996, 7, "10.0"),
+        (999.9, 7, "1.00e3"),
+        (123.4, 6, "123"),
+        (1.5e10, 6, "1.5e10"),
+        (0, 6, "0"),
+        (1e-300, 6, "1e-300"),
+    ],
+)
+def test_numbers_have_three_digits_where_they_fit(value: float, width: int, text: str) -> None:
+    assert format_number(value, width) == text
+
+
+def test_step_sizes_are_short() -> None:
+    assert [format_tau(tau) for tau in (30, 0.05, 1e-5, 0.31622776)] == [
+        "30",
+        "0.05",
+        "1e-5",
+        "0.316",
+    ]
+
+
+def test_one_outlier_does_not_take_the_colours_from_the_rest() -> None:
+    scale = Scale.of("loss", [0.01 * 1.1**i for i in range(40)] + [1e9])
+    assert scale is not None
+    assert scale.high < 1
+    assert scale.level(1e9) == 1
+    assert scale.level(math.sqrt(scale.low * scale.high)) == pytest.approx(0.5)
+    assert Scale.of("loss", [math.nan, math.inf]) is None
+    same = Scale.of("loss", [0.5, 0.5])
+    assert same is not None
+    assert same.level(0.5) == 0
+
+
+def test_numbers_read_on_every_colour() -> None:
+    def luminance(color: tuple[int, int, int]) -> float:
+        parts = [c / 255 for c in color]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    levels = []
+    for i in range(101):
+        ground = viridis(i / 100)
+        low, high = sorted((luminance(ground), luminance(reads_on(ground))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+        levels.append(luminance(ground))
+    # also without hue the scale can be followed
+    assert levels == sorted(levels)
+
+
+def test_a_sweep_without_cells(tmp_path: Path) -> None:
+    save_sweep(tmp_path, Sweep("sweep", "[red]\x1b", 1, 0.0, ()))
+
+    async def run() -> None:
+        app = GridApp(tmp_path)
+        async with app.run_test(size=(40, 10)) as pilot:
+            await until(pilot, lambda: "0/0 cells" in app.lines()[0])
+            assert "[red]\\x1b" in app.lines()[0]
+            assert "no runs in this sweep" in "\n".join(app.lines())
+            await pilot.press("enter", "m", "right")
+
+    asyncio.run(run())
