@@ -51,7 +51,8 @@ class Buckets:
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             mean = self.total / self.count
             # a sum of values near 1e308 overflows
-            return np.where(np.isinf(mean), self.low / 2 + self.high / 2, mean)
+            middle = self.low / 2 + self.high / 2
+            return np.where((self.count > 0) & ~np.isfinite(mean), middle, mean)
 
     def coarser(self, width: int) -> Buckets:
         """The same in wider buckets; ``width`` is a multiple of the present one."""

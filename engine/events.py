@@ -9,6 +9,8 @@ per step
     ``tau``             step size (learning rate) of the update
     ``time/train``      seconds of training so far: no evaluation, no checkpoints, no pauses
     ``time/wall``       seconds since the run was first started, pauses and breaks included
+    ``work``            multiplications so far, in steps of BackProp on the same network; those of
+                        solvers as of their latest trace (nothing where none is taken)
 
 per traced step and layer
     ``solver/LAYER/iterations``, ``residual`` (relative, of the returned direction), ``cosine``

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import time
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +68,7 @@ class RunLock:
             if time.monotonic() - start >= patience:
                 raise BusyError(f"run {self._path.parent.name} is in use by another process")
             # of two that start together, neither must always probe just when the other tries
-            time.sleep(0.002 + secrets.randbelow(8) / 1000)
+            time.sleep(0.002 + os.urandom(1)[0] % 8 / 1000)
 
     def _check_place(self) -> None:
         """Another process may have deleted the run between our opening and locking of its file."""

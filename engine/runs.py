@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import secrets
 import shutil
 import tempfile
 import time
@@ -129,6 +128,8 @@ class Runs:
         :raises StorageError: it can not be deleted.
         """
         with run.lock(), storage_errors(run.path):
+            import secrets
+
             hidden = self.root / f".deleted-{run.id[:32]}-{secrets.token_hex(4)}"
             run.path.rename(hidden)
             sync_folder(self.root)
@@ -176,6 +177,8 @@ class Runs:
 
 
 def _new_id() -> str:
+    import secrets
+
     rest = (secrets.choice(_BASE32) for _ in range(_ID_LENGTH - 1))
     return secrets.choice(_LETTERS) + "".join(rest)
 

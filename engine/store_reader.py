@@ -134,42 +134,30 @@ class StoreReader:
     def buckets(self, key: str, limit: int) -> Buckets:
         """One metric in at most ``limit`` buckets (and one more at the end), made by the database:
         several times cheaper than reading every value."""
-        import numpy as np
+        from engine.store_buckets import read_buckets
 
-        from engine.buckets import Buckets, width_for
+        return read_buckets(self._fetch, key, limit)
 
-        found = self._fetch("SELECT id FROM keys WHERE name = ?", (key,))
-        number = found[0][0] if found else -1
-        ((last,),) = self._fetch(
-            "SELECT coalesce(max(step), 0) FROM metric_values WHERE key_id = ?", (number,)
-        )
-        width = width_for(last, limit)
-        if width == 1:
-            return Buckets.of(*self.series(key))
-        value = "CASE special WHEN '-0.0' THEN 0.0 ELSE value END"
-        plain = not self._fetch(
-            "SELECT 1 FROM metric_values WHERE key_id = ? AND special IS NOT NULL LIMIT 1",
-            (number,),
-        )
+    def samples(self, key: str, limit: int) -> Buckets:
+        """The last value of each bucket alone: for a metric that only grows, such as time; cheaper
+        still."""
+        from engine.store_buckets import read_samples
+
+        return read_samples(self._fetch, key, limit)
+
+    def evaluations(self, count: int) -> list[tuple[int, dict[str, float]]]:
+        """The latest evaluations, oldest first: step, and all single values of that step."""
         rows = self._fetch(
-            "SELECT min(step), max(step), min({0}), max({0}), total({0}), count({0}),"
-            " count(*) FROM metric_values WHERE key_id = ? GROUP BY step / ?".format(
-                "value" if plain else value
-            ),
-            (number, width),
+            "SELECT step, name, coalesce(value, special) FROM metric_values"
+            " JOIN keys ON id = key_id WHERE step IN (SELECT step FROM metric_values WHERE key_id ="
+            " (SELECT id FROM keys WHERE name = 'train_loss') ORDER BY step DESC LIMIT ?)"
+            " ORDER BY step, name",
+            (count,),
         )
-        first, final, low, high, total, count, every = zip(*rows, strict=True) if rows else [()] * 7
-        counted = np.array(count, np.int64)
-        return Buckets(
-            width=width,
-            first=np.array(first, np.int64),
-            last=np.array(final, np.int64),
-            low=np.array(low, np.float64),
-            high=np.array(high, np.float64),
-            total=np.array(total, np.float64),
-            count=counted,
-            broken=np.array(every, np.int64) - counted,
-        )
+        return [
+            (step, {name: float(value) for _, name, value in group})
+            for step, group in groupby(rows, key=itemgetter(0))
+        ]
 
     def rows(self) -> Iterator[tuple[int, str, float]]:
         """Every (step, key, value), in the order of step and key, as of the first one's moment.

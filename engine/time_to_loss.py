@@ -83,7 +83,7 @@ class Entry:
                 self.loss = event.metrics["train_loss"]
                 if self.loss <= target:
                     self.outcome = "reached"
-                if self.epochs:
+                if self.epochs or self.outcome is not None:
                     return
             elif isinstance(event, RunEnded):
                 self.outcome = "diverged" if event.status == "diverged" else "epochs"
@@ -194,7 +194,9 @@ def _standing(entries: Sequence[Entry]) -> Standing:
     if arrived:
         best = min(arrived, key=lambda entry: entry.seconds)
     else:
-        best = min(entries, key=lambda entry: entry.loss if entry.loss == entry.loss else math.inf)
+        # the bound is that of the one that came closest; one that diverged bounds nothing
+        there = [entry for entry in entries if entry.outcome != "diverged"] or entries
+        best = min(there, key=lambda entry: entry.loss)
     return Standing(
         inputs=best.inputs,
         family=best.family.name,

@@ -85,6 +85,9 @@ class Trainer:
         self._started = time.time()
         self._best: float | None = None
         self._metrics: dict[str, float] = {}
+        self._work = 0.0
+        self._cost = 1.0 if config.method.name == "backprop" else None
+        """Of a step, as of the latest traced one."""
         self._resumed = resume is not None
         if resume is not None:
             self._restore(resume)
@@ -128,6 +131,7 @@ class Trainer:
             "step": self.step,
             "best": self._best,
             "metrics": dict(self._metrics),
+            "work": [self._work, self._cost],
             "seconds": {
                 "train": self._watch.stop(),
                 "epoch_began": self._epoch_began,
@@ -143,6 +147,7 @@ class Trainer:
         self.learner.restore(snapshot.tensors, meta["generators"])
         self.epoch, self.batch, self.step = meta["epoch"], meta["batch"], meta["step"]
         self._best, self._metrics = meta["best"], meta["metrics"]
+        self._work, self._cost = meta["work"]
         seconds = meta["seconds"]
         self._watch = devices.Stopwatch(self.learner.device, seconds["train"])
         self._epoch_began = seconds["epoch_began"]
@@ -179,16 +184,24 @@ class Trainer:
         tau = step_size(self.config.schedule, self.config.method.tau, position, self.config.epochs)
         self.step += 1
         self.batch += 1
-        record = every > 0 and self.step % every == 0
+        record = every > 0 and (self.step % every == 0 or self.step == 1)
         result = self.learner.step(indices, tau, record=record)
         if record:
             self._traces.append((self.step, result.stats))
+            self._cost = self._cost_of(result.stats)
         on_host = {
             "tau": tau,
             "time/train": self._watch.seconds,
             "time/wall": time.time() - self._started,
         }
+        if self._cost is not None:
+            self._work += self._cost
+            on_host["work"] = self._work
         self._log.add(self.step, result.loss, result.direction_norm, on_host)
+
+    def _cost_of(self, stats: Mapping[str, SolverStats]) -> float:
+        """Multiplications of a step, in units of BackProp's."""
+        return 1 + sum(found.products for found in stats.values()) / self._backprop_products
 
     def _flush(self) -> Iterator[Event]:
         """Bring the steps since the last flush over.

@@ -60,6 +60,9 @@ def _report(
     if run.desired() is Desired.STOPPED or run.status() in ("finished", "diverged"):
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
+    if process.poll() is None and run.status() == "paused":
+        output.line(f"run {run.id} is paused; 'proxprop resume {run.id}' lets it go on")
+        return Exit.OK
     if process.poll() is None:
         output.line(f"run {run.id} trains on; 'proxprop watch {run.id}' shows it again")
         return Exit.OK
@@ -67,13 +70,16 @@ def _report(
         output.note(_last_line(log))
         return process.returncode
     summary = summarize(run)
+    if summary["diverged"]:
+        output.line(f"run {run.id} diverged after {summary['steps']:,} steps: {summary['reason']}")
+        return Exit.DIVERGED if fail_on_divergence else Exit.OK
     figures = f"loss {number(summary['train_loss'])}"
     if summary["val_accuracy"] is not None:
         figures += f", validation accuracy {percent(summary['val_accuracy'])}"
     output.line(f"run {run.id} is {summary['status']} after {summary['steps']:,} steps: {figures}")
     if summary["status"] == "stopped":
         output.line(f"'proxprop resume {run.id}' goes on from here")
-    return Exit.DIVERGED if fail_on_divergence and summary["diverged"] else Exit.OK
+    return Exit.OK
 
 
 def _last_line(log: Path) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
 
-from textual.app import App
+from textual.app import App, SystemCommand
+from textual.screen import Screen
 
 from engine.errors import ProxPropError
 from engine.runs import Runs
@@ -26,8 +29,9 @@ class Dashboard(App[None]):
 
     TITLE = "proxprop"
     CSS = """
+    Footer FooterKey { padding: 0 1 0 0; }
     Footer FooterKey .footer-key--key { padding: 0 0 0 1; }
-    Footer FooterKey .footer-key--description { padding: 0 1; }
+    Footer FooterKey .footer-key--description { padding: 0 0 0 1; }
     """
 
     def __init__(self, runs: Runs, shown: Sequence[str] = (), *, sweep: str | None = None) -> None:
@@ -54,6 +58,14 @@ class Dashboard(App[None]):
         else:
             self.action_show_runs()
 
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """What the keys of the screen do, by name, and the theme."""
+        for binding in screen.active_bindings.values():
+            action, text = binding.binding.action, binding.tooltip or binding.binding.description
+            if binding.node is screen and binding.enabled and text:
+                yield SystemCommand(text, "", partial(screen.run_action, action))
+        yield SystemCommand("Theme", "Other colours", self.action_change_theme)
+
     def _end(self, code: int) -> None:
         self.exit(return_code=code)
 
@@ -77,6 +89,8 @@ class Dashboard(App[None]):
         """The list of runs, which is below the runs that were opened from it."""
         from proxprop_cli.dashboard.screens.run_list import RunListScreen
 
+        if isinstance(self.screen, RunListScreen):
+            return
         below = self.screen_stack[-2] if len(self.screen_stack) > 1 else None
         if isinstance(below, RunListScreen):
             self.pop_screen()

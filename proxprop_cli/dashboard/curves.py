@@ -64,6 +64,11 @@ def loss_lines(views: Sequence[RunView], axis: XAxis, metric: str, smoothing: fl
     return [line for line in reversed(made) if line is not None]
 
 
+def validation_lines(views: Sequence[RunView], axis: XAxis) -> list[Line]:
+    """The validation losses of several runs."""
+    return _overlay(views, "val_loss", axis, 0.0)
+
+
 def accuracy_lines(views: Sequence[RunView], axis: XAxis, metric: str) -> list[Line]:
     """Accuracies of one run side by side, or one accuracy of several runs."""
     if len(views) != 1:
@@ -88,22 +93,33 @@ def residual_lines(trace: SolverTrace) -> list[Line]:
     return [recurrence, true]
 
 
-def history_lines(view: RunView, key: str, label: str, axis: XAxis) -> list[Line]:
+def history_lines(view: RunView, key: str, axis: XAxis) -> list[Line]:
     """One metric of one run."""
-    line = _line(view, key, label, 0, axis, 0.0)
+    line = _line(view, key, key.rpartition("/")[2].replace("_", " "), 0, axis, 0.0)
     return [line] if line is not None else []
 
 
 def _overlay(views: Sequence[RunView], key: str, axis: XAxis, smoothing: float) -> list[Line]:
     made = (
-        _line(view, key, view.short, number, axis, smoothing) for number, view in enumerate(views)
+        _line(view, key, view.short, number, axis, smoothing, marked=key)
+        for number, view in enumerate(views)
     )
     return [line for line in made if line is not None]
 
 
 def _line(
-    view: RunView, key: str, label: str, number: int, axis: XAxis, smoothing: float
+    view: RunView,
+    key: str,
+    label: str,
+    number: int,
+    axis: XAxis,
+    smoothing: float,
+    marked: str = "batch_loss",
 ) -> Line | None:
+    """One metric of one run.
+
+    :param marked: the metric at whose end a divergence is marked.
+    """
     buckets = view.series.get(key)
     if buckets is None or not len(buckets):
         return None
@@ -112,7 +128,7 @@ def _line(
         return None
     mean = buckets.mean
     end = None
-    if view.diverged is not None and key in ("batch_loss", "train_loss"):
+    if view.diverged is not None and key == marked:
         end = f"✖ diverged @{view.diverged[0]:,}"
     return Line(
         label,
@@ -136,14 +152,23 @@ def _places(view: RunView, buckets: Buckets, axis: XAxis) -> Floats | None:
         times = view.series.get(f"time/{axis.key}")
         if times is None or not len(times):
             return None
-        known: Floats = np.maximum.accumulate(np.nan_to_num(times.high))
-        return np.asarray(np.interp(steps, times.last.astype(float), known), float)
+        return _grown(steps, times)
     if not view.steps_per_epoch:
         return None
     epochs = steps / view.steps_per_epoch
     if axis.key == "epoch":
         return epochs
-    return None if view.work_per_step is None else epochs * view.work_per_step
+    work = view.series.get("work")
+    if work is None or not len(work):
+        return epochs if view.method == "backprop" else None
+    return _grown(steps, work) / view.steps_per_epoch
+
+
+def _grown(steps: Floats, growing: Buckets) -> Floats:
+    """What a growing quantity, zero at step 0, has come to at these steps."""
+    known: Floats = np.maximum.accumulate(np.nan_to_num(growing.high))
+    at = np.concatenate(([0.0], growing.last.astype(float)))
+    return np.asarray(np.interp(steps, at, np.concatenate(([0.0], known))), float)
 
 
 def smoothed(values: Floats, width: float) -> Floats:
@@ -153,7 +178,7 @@ def smoothed(values: Floats, width: float) -> Floats:
     :param width: standard deviation of the window, as a fraction of the points.
     """
     sigma = max(1.0, width * len(values))
-    reach = min(int(3 * sigma), len(values) - 1)
+    reach = min(int(3 * sigma), (len(values) - 1) // 2)
     if reach < 1:
         return values
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)

@@ -3,31 +3,68 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from engine.atomic_files import storage_errors
+from engine.atomic_files import replacing, storage_errors
 from engine.run import Run
-from proxprop_cli.dashboard.lines import Line
+from proxprop_cli.output import printable
+
+if TYPE_CHECKING:
+    from proxprop_cli.dashboard.lines import Line
+
+_USER_FILE = 0o644
 
 
-def write_curves(path: Path, charts: Sequence[tuple[str, str, Sequence[Line]]]) -> int:
-    """The points of the curves as they are drawn; gives the number of rows.
+_COLUMNS = ["chart", "series", "x_axis", "x", "mean", "low", "high", "not_finite", "smooth"]
 
-    :param charts: title, name of the x axis and lines of each.
-    :raises StorageError: it can not be written.
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A chart as it is on the screen.
+
+    :ivar title: what it shows.
+    :ivar axis: name of the x axis.
+    :ivar window: range of x in view; none: all.
+    """
+
+    title: str
+    axis: str
+    window: tuple[float, float] | None
+    lines: Sequence[Line]
+
+
+def write_curves(path: Path, charts: Sequence[Shown]) -> int:
+    """The points in view, decimated as they are drawn; gives the number of rows.
+
+    :raises StorageError: it can not be written; an old file is what it was before.
     """
     rows = 0
-    with storage_errors(path), path.open("w", newline="", encoding="utf-8") as stream:
+    with storage_errors(path), replacing(path, mode=_USER_FILE) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["chart", "series", "x_axis", "x", "mean", "low", "high", "not_finite"])
-        for title, axis, lines in charts:
-            for line in lines:
-                columns = (line.x, line.mean, line.low, line.high, line.broken)
-                for x, mean, low, high, broken in zip(*(c.tolist() for c in columns), strict=True):
-                    writer.writerow([title, line.label, axis, x, mean, low, high, int(broken)])
-                    rows += 1
+        writer.writerow(_COLUMNS)
+        for chart in charts:
+            for line in chart.lines:
+                for x, mean, low, high, broken, smooth in _points(line):
+                    if chart.window is None or chart.window[0] <= x <= chart.window[1]:
+                        label = (plain(chart.title), plain(line.label), chart.axis)
+                        writer.writerow([*label, x, mean, low, high, int(broken), smooth])
+                        rows += 1
     return rows
+
+
+def plain(text: str) -> str:
+    """Text that neither a terminal nor a spreadsheet takes for a command."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _points(line: Line) -> Iterator[tuple[Any, ...]]:
+    columns = [line.x, line.mean, line.low, line.high, line.broken]
+    smooth = [""] * len(line.x) if line.smooth is None else line.smooth.tolist()
+    yield from zip(*(column.tolist() for column in columns), smooth, strict=True)
 
 
 def write_metrics(path: Path, runs: Sequence[Run]) -> int:
@@ -43,7 +80,11 @@ def write_metrics(path: Path, runs: Sequence[Run]) -> int:
 
     with ExitStack() as stack:
         sources = [
-            ExportSource(run.id, stack.enter_context(StoreReader(run.database)), run.name)
+            ExportSource(run.id, stack.enter_context(StoreReader(run.database)), _name(run))
             for run in runs
         ]
         return export_csv(sources, path)
+
+
+def _name(run: Run) -> str | None:
+    return None if run.name is None else printable(run.name)

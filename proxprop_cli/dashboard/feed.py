@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import ProxPropError
+from engine.errors import ProxPropError, StorageError
 from engine.events import SolverTrace
 from engine.run import Run
 from engine.store_reader import EventRow, StoreReader
@@ -16,21 +17,14 @@ from proxprop_cli.dashboard.views import LogLine, RunView
 if TYPE_CHECKING:
     from engine.buckets import Buckets
 
-KEYS = (
-    "batch_loss",
-    "train_loss",
-    "val_loss",
-    "test_loss",
-    "train_accuracy",
-    "val_accuracy",
-    "test_accuracy",
-    "direction_norm",
-    "time/train",
-    "time/wall",
+ALWAYS = frozenset(
+    ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "test_accuracy", "time/train")
 )
-"""Series that are always followed; those of the solvers come with the layers."""
+"""Series that are always followed; others when they are asked for."""
+_GROWING = ("time/train", "time/wall", "work")
 _BUCKETS = 2048
 _LOG_LINES = 400
+_EVALUATIONS = 60
 _PROBE_SECONDS = 2.0
 _START_SECONDS = 60.0
 
@@ -53,6 +47,7 @@ class Feed:
         self._diverged: tuple[int, str] | None = None
         self._started: Mapping[str, Any] = {}
         self._traces: tuple[SolverTrace, ...] = ()
+        self._evaluation_seconds = 0.0
 
     def close(self) -> None:
         """Close the store."""
@@ -60,47 +55,76 @@ class Feed:
             self._reader.close()
             self._reader = None
 
-    def poll(self) -> RunView:
-        """The run as it is now; the same object as before where nothing has changed."""
+    def poll(self, keys: frozenset[str] = frozenset()) -> RunView:
+        """The run as it is now; the same object as before where nothing has changed.
+
+        :param keys: series to follow beside those that always are.
+        """
         try:
             if self._reader is None:
                 self._reader = StoreReader(self.run.database)
-            self._poll(self._reader)
+            self._poll(self._reader, keys)
         except ProxPropError as error:
-            self.close()
-            self._version = -1
-            if self.view.problem != str(error):
-                self.view = replace(self.view, status="unreadable", problem=str(error))
+            self._fail(str(error))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._fail(f"{self.run.database}: damaged: {type(error).__name__}: {error}")
         return self.view
 
-    def _poll(self, reader: StoreReader) -> None:
+    def _fail(self, problem: str) -> None:
+        self.close()
+        self._version, self._event = -1, 0
+        if self.view.problem != problem:
+            self.view = replace(self.view, status="unreadable", problem=problem)
+
+    def _poll(self, reader: StoreReader, keys: frozenset[str]) -> None:
         version, request = reader.data_version(), self.run.request_signature()
-        now = time.monotonic()
         changed = version != self._version or request != self._request
-        may_be_live = self.view.is_live or self.view.status == "interrupted"
-        if now - self._probed >= _PROBE_SECONDS and (changed or may_be_live):
-            self._probed = now
-            locked = self.run.is_live()
-            changed |= locked != self._locked
-            self._locked = locked
+        changed |= not keys <= self._series.keys()
+        changed |= self._probe(changed)
+        if not changed and self.view.status == "starting":
+            changed = time.time() - self.run.created > _START_SECONDS
         if not changed:
             return
         state = reader.state()
-        self._take_events(reader.events(self._event))
+        if state.get("status") == "running" and not self._locked:
+            # started since we last looked, or ended just now: whoever holds the lock decides
+            self._locked = self.run.is_live()
+            state = reader.state()
+        self._take_events(reader)
         self._traces = tuple(reader.last_traces())
-        self._take_series(reader)
+        self._take_series(reader, ALWAYS | keys | self._series.keys())
         self._version, self._request = version, request
-        self.view = self._look(state)
+        self.view = self._look(reader, state)
 
-    def _take_events(self, rows: list[EventRow]) -> None:
+    def _probe(self, changed: bool) -> bool:
+        """Look for the trainer's lock now and then; gives whether that has changed.
+
+        :raises StorageError: the run was deleted.
+        """
+        now = time.monotonic()
+        likely = changed or self.view.is_live or self.view.status == "interrupted"
+        if now - self._probed < (_PROBE_SECONDS if likely else 5 * _PROBE_SECONDS):
+            return False
+        self._probed = now
+        if not self.run.exists():
+            raise StorageError(f"run {self.run.id} was deleted")
+        before, self._locked = self._locked, self.run.is_live()
+        return before != self._locked
+
+    def _take_events(self, reader: StoreReader) -> None:
+        rows = reader.events(self._event)
+        if self._event and any(row.kind == "RunStarted" for row in rows):
+            # it may have gone back to a checkpoint: what came after that is no more
+            self._event, self._diverged = 0, None
+            self._series.clear()
+            self._log.clear()
+            self._fallbacks.clear()
+            rows = reader.events()
         for row in rows:
             self._event = row.id
             payload = row.payload
             if row.kind == "RunStarted":
                 self._started = payload
-                # it may have gone back to a checkpoint: steps after that are no more
-                self._series.clear()
-                self._diverged = None
             elif row.kind == "LadderClimbed":
                 layer, counts = str(payload["layer"]), payload["counts"]
                 self._fallbacks[layer] = self._fallbacks.get(layer, 0) + sum(counts.values())
@@ -112,36 +136,38 @@ class Feed:
                 self._log.append(LogLine(row.time, row.step, text, grave))
         del self._log[:-_LOG_LINES]
 
-    def _take_series(self, reader: StoreReader) -> None:
+    def _take_series(self, reader: StoreReader, keys: frozenset[str]) -> None:
         import numpy as np
 
-        for key in (*KEYS, *(f"solver/{trace.layer}/residual" for trace in self._traces)):
+        for key in (*keys, *(f"solver/{trace.layer}/residual" for trace in self._traces)):
             known = self._series.get(key)
             if known is None:
-                self._series[key] = reader.buckets(key, _BUCKETS)
+                read = reader.samples if key in _GROWING else reader.buckets
+                self._series[key] = read(key, _BUCKETS)
             else:
                 last = int(known.last[-1]) if len(known) else -1
                 steps, values = reader.series(key, after_step=last)
                 self._series[key] = known.extended(steps, np.asarray(values), 2 * _BUCKETS)
 
-    def _look(self, state: Mapping[str, Any]) -> RunView:
+    def _look(self, reader: StoreReader, state: Mapping[str, Any]) -> RunView:
         config = state.get("config") or _brief_of(self.run)
         step = int(state.get("step", 0))
         per_epoch = self._started.get("steps_per_epoch")
         epoch = step / per_epoch if per_epoch else float(state.get("epoch", 0))
         status = self._status(state)
+        log = self._lines(reader, status)
         seconds = _seconds_per_step(self._series.get("time/train"), live=status == "running")
         rate = config.get("batch_size", 0) / seconds if seconds else None
         left = None
         if status in ("running", "paused") and seconds and per_epoch:
-            left = max(0.0, (int(config.get("epochs", 0)) * per_epoch - step) * seconds)
+            left = self._seconds_left(config, step, per_epoch, seconds)
         environment = self._started.get("environment", {})
         return RunView(
             id=self.run.id,
             config=config,
             status=status,
+            has_trainer=self._locked or status == "starting",
             wanted=self._wanted(status),
-            reason=str(state.get("reason") or ""),
             step=step,
             epoch=epoch,
             steps_per_epoch=per_epoch,
@@ -149,18 +175,42 @@ class Feed:
             eta=left,
             work_per_step=_work(config, self._traces, environment),
             metrics=state.get("metrics", {}),
-            environment=environment,
             series=dict(self._series),
             traces=self._traces,
             fallbacks=dict(self._fallbacks),
-            log=self._lines(),
+            log=log,
             diverged=self._diverged,
         )
 
-    def _lines(self) -> tuple[LogLine, ...]:
+    def _seconds_left(
+        self, config: Mapping[str, Any], step: int, per_epoch: int, seconds: float
+    ) -> float:
+        """Training and evaluations to come, or what a limit of seconds leaves."""
+        left = (int(config.get("epochs", 0)) * per_epoch - step) / per_epoch
+        epoch = per_epoch * seconds + self._evaluation_seconds
+        found = max(0.0, left * epoch)
+        limit = config.get("max_seconds")
+        times = self._series.get("time/train")
+        if limit and times is not None and len(times):
+            share = epoch / (per_epoch * seconds)
+            found = min(found, max(0.0, float(limit) - float(times.high[-1])) * share)
+        return found
+
+    def _lines(self, reader: StoreReader, status: str) -> tuple[LogLine, ...]:
         """What happened, and the evaluations in between."""
-        found = [*self._log, *_evaluations(self._series, self._log)]
-        found.sort(key=lambda line: (line.step, line.time))
+        found = [*self._log]
+        if found:
+            begin = found[0].time
+            evaluations = reader.evaluations(_EVALUATIONS)
+            self._evaluation_seconds = _evaluation_seconds([found for _, found in evaluations])
+            for step, metrics in evaluations:
+                time_ = begin + metrics.get("time/wall", 0.0)
+                found.append(LogLine(time_, step, _evaluation(metrics)))
+        found.sort(key=lambda line: line.time)
+        if status == "interrupted":
+            text = f"the trainer is gone; 'proxprop resume {self.run.id}' goes on from here"
+            last = found[-1] if found else LogLine(self.run.created, 0, "")
+            found.append(LogLine(last.time, last.step, text, grave=True))
         return tuple(found[-_LOG_LINES:])
 
     def _status(self, state: Mapping[str, Any]) -> str:
@@ -187,33 +237,27 @@ def _brief_of(run: Run) -> Mapping[str, Any]:
     return brief(run.config())
 
 
-def _evaluations(series: Mapping[str, Buckets], log: list[LogLine]) -> list[LogLine]:
-    """A line for each of the latest evaluations that were not gathered with others."""
-    import numpy as np
-
+def _evaluation(metrics: Mapping[str, float]) -> str:
     from proxprop_cli.output import number, percent
 
-    losses, walls = series["train_loss"], series["time/wall"]
-    if losses.width > 1 or not len(losses) or not log:
-        return []
-    steps = losses.last[-_LOG_LINES:]
-    seconds = np.interp(steps, walls.last, walls.high) if len(walls) else np.zeros(len(steps))
-    others = {
-        key: dict(zip(series[key].last.tolist(), series[key].mean.tolist(), strict=True))
-        for key in ("val_loss", "val_accuracy", "test_accuracy")
-    }
-    lines = []
-    for step, loss, second in zip(
-        steps.tolist(), losses.mean[-_LOG_LINES:].tolist(), seconds.tolist(), strict=True
-    ):
-        text = f"train loss {number(loss)}"
-        if step in others["val_loss"]:
-            text += f" · validation {number(others['val_loss'][step])}"
-            text += f", {percent(others['val_accuracy'].get(step))}"
-        if step in others["test_accuracy"]:
-            text += f" · test {percent(others['test_accuracy'][step])}"
-        lines.append(LogLine(log[0].time + second, step, text))
-    return lines
+    text = f"train loss {number(metrics['train_loss'])}"
+    if "val_loss" in metrics:
+        text += f" · validation {number(metrics['val_loss'])}, "
+        text += percent(metrics.get("val_accuracy"))
+    if "test_accuracy" in metrics:
+        text += f" · test {percent(metrics['test_accuracy'])}"
+    return text
+
+
+def _evaluation_seconds(evaluations: list[dict[str, float]]) -> float:
+    """What the clock on the wall went on beside training, an epoch: the least of the latest, so
+    that pauses are not in it."""
+    beside = [
+        (after["time/wall"] - before["time/wall"]) - (after["time/train"] - before["time/train"])
+        for before, after in pairwise(evaluations[-6:])
+        if all(key in found for found in (before, after) for key in ("time/wall", "time/train"))
+    ]
+    return max(0.0, min(beside, default=0.0))
 
 
 def _seconds_per_step(times: Buckets | None, *, live: bool) -> float | None:
@@ -253,7 +297,7 @@ def _tell(row: EventRow) -> str:
             return f"layer {payload['layer']}: solver fell back ({counts})"
         case "Warned":
             return str(payload["text"])
-        case "RunEnded":
+        case "RunEnded" if payload["status"] != "diverged":  # that was told already
             reason = f" ({payload['reason']})" if payload.get("reason") else ""
             return f"{payload['status']}{reason}"
     return ""

@@ -7,22 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from proxprop_cli.dashboard.palette import color_of, glyph_of
 
-GLYPHS = "●◆▲■▼◉◇△□▽"
-"""Marks of the series, so that colour is never alone."""
-PALETTE = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#d55e00",
-    "#56b4e9",
-    "#b8a000",
-    "#8c6bb1",
-)
-"""Colours that people with any colour vision tell apart (after Okabe and Ito), readable on dark and
-on light ground."""
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +41,12 @@ class Line:
     @property
     def color(self) -> str:
         """As a CSS colour."""
-        return PALETTE[self.series % len(PALETTE)]
+        return color_of(self.series)
 
     @property
     def glyph(self) -> str:
         """One character."""
-        return GLYPHS[(self.series // len(PALETTE) + self.series) % len(GLYPHS)]
+        return glyph_of(self.series)
 
 
 def points(label: str, series: int, x: Floats, y: Floats, end: str | None = None) -> Line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from proxprop_cli.dashboard.lines import GLYPHS, PALETTE
+from proxprop_cli.dashboard.palette import color_of, glyph_of
 from proxprop_cli.dashboard.views import RunView
 from proxprop_cli.dashboard.widgets.run_header import STATUS
 from proxprop_cli.dashboard.widgets.table import Column, Row
@@ -71,21 +71,19 @@ def run_rows(views: Sequence[RunView]) -> list[Row]:
     """A row per run of an overlay, with the mark and colour of its curve."""
     rows = []
     for index, view in enumerate(views):
-        color = PALETTE[index % len(PALETTE)]
-        glyph = GLYPHS[(index // len(PALETTE) + index) % len(GLYPHS)]
         status_glyph, status_color = STATUS.get(view.status, ("?", "red"))
         tau = view.config.get("tau")
         metrics = view.metrics
         cells = (
-            glyph,
+            glyph_of(index),
             str(view.config.get("name") or view.id),
             view.method,
             "-" if tau is None else f"{tau:g}",
             f"{status_glyph} {view.status}",
             f"{view.epoch:.1f}" if view.epoch % 1 else f"{view.epoch:.0f}",
-            number(metrics.get("train_loss"), 3),
+            "✖" if view.status == "diverged" else number(metrics.get("train_loss"), 3),
             percent(metrics.get("val_accuracy")),
             duration(metrics.get("time/train")),
         )
-        rows.append(Row(view.id, cells, ((0, color), (4, status_color))))
+        rows.append(Row(view.id, cells, ((0, color_of(index)), (4, status_color))))
     return rows

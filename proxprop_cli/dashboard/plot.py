@@ -247,8 +247,13 @@ def _legend(
 def _entries(lines: Sequence[Line], room: int, *, ends: bool) -> list[_Entry]:
     entries = []
     for index, line in enumerate(lines):
-        end = f" {printable(line.end)}" if ends and line.end else ""
-        label = fitted(printable(line.label), max(room - 2 - cell_len(end), 1))
+        label, end = printable(line.label), ""
+        if ends and line.end:
+            # whole where there is room, else at least its glyph; the label goes before it
+            whole = printable(line.end)
+            fits = 2 + cell_len(label) + 1 + cell_len(whole) <= room
+            end = f" {whole if fits else whole[0]}"
+        label = fitted(label, max(room - 2 - cell_len(end), 1))
         text = fitted(f"{line.glyph} {label}{end}", room)
         entries.append(_Entry(text, FIRST_SERIES + 3 * index + BRIGHT))
     return entries

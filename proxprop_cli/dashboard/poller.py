@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from engine.run import Run
 from proxprop_cli.dashboard.feed import Feed
@@ -11,6 +12,8 @@ from proxprop_cli.dashboard.views import RunView
 
 POLL_SECONDS = 0.5
 """Between two looks, which is also the least time between two redraws."""
+
+_OPENERS = 4
 
 
 class Poller:
@@ -23,6 +26,8 @@ class Poller:
     def __init__(self, runs: Sequence[Run], changed: Callable[[tuple[RunView, ...]], None]) -> None:
         self._feeds = [Feed(run) for run in runs]
         self._changed = changed
+        self.keys: frozenset[str] = frozenset()
+        """Series to follow beside those that always are; :meth:`wake` after a change."""
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._follow, name="poller", daemon=True)
@@ -55,11 +60,15 @@ class Poller:
                 feed.close()
 
     def _look(self, known: tuple[RunView, ...]) -> tuple[RunView, ...]:
-        views = []
-        for number, feed in enumerate(self._feeds, 1):
-            if self._stopped:
-                return known
-            views.append(feed.poll())
-            if not known and number in (1, 4, 16, 64):
-                self._changed((*views, *(later.view for later in self._feeds[number:])))
-        return tuple(views)
+        keys = self.keys
+        if known:
+            return tuple(
+                view if self._stopped else feed.poll(keys)
+                for feed, view in zip(self._feeds, known, strict=True)
+            )
+        # SQLite lets others work while it reads, so that many runs open in less time
+        with ThreadPoolExecutor(_OPENERS) as pool:
+            for number, _ in enumerate(pool.map(lambda feed: feed.poll(keys), self._feeds), 1):
+                if number in (1, 8, 32, 128):
+                    self._changed(tuple(feed.view for feed in self._feeds))
+        return tuple(feed.view for feed in self._feeds)

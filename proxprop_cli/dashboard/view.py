@@ -89,7 +89,7 @@ def scales(lines: Sequence[Line], view: View) -> Scales | None:
         # What cannot be negative should not look as if it could.
         below = max(below, 0.0)
     if view.y_format == "percent" and high <= 1:
-        above = min(above, 1.0) if low < high else above
+        above = min(above, 1.0) if below < 1 else above
     y_scale = Scale(below, above, view.log_y)
     if view.y_shift and math.isfinite(view.y_shift):
         y_scale = y_scale.part(view.y_shift, 1 + view.y_shift)

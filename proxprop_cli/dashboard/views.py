@@ -41,6 +41,7 @@ class RunView:
     :ivar rate: samples a second of training, of late while it runs and overall else.
     :ivar eta: seconds of training that are left.
     :ivar work_per_step: multiplications of a step in units of BackProp's.
+    :ivar has_trainer: whether a process has it, or is about to.
     :ivar metrics: latest evaluation.
     :ivar series: decimated metrics by key.
     :ivar traces: what the solvers did in the latest traced step, a layer each.
@@ -53,8 +54,8 @@ class RunView:
     id: str
     config: Mapping[str, Any] = field(default_factory=dict)
     status: str = "starting"
+    has_trainer: bool = False
     wanted: str = ""
-    reason: str = ""
     step: int = 0
     epoch: float = 0.0
     steps_per_epoch: int | None = None
@@ -62,7 +63,6 @@ class RunView:
     eta: float | None = None
     work_per_step: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
     series: Mapping[str, Buckets] = field(default_factory=dict)
     traces: tuple[SolverTrace, ...] = ()
     fallbacks: Mapping[str, int] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class RunView:
     @property
     def is_live(self) -> bool:
         """Whether it can be paused or stopped."""
-        return self.status in LIVE
+        return self.status in LIVE and self.has_trainer
 
     @property
     def method(self) -> str:
@@ -82,10 +82,12 @@ class RunView:
 
     @property
     def title(self) -> str:
-        """``preset · method · tau 1 · tau_theta 0.05``, or its name where it has one."""
+        """``id · name or preset · method · tau 1 · tau_theta 0.05``."""
         config = self.config
-        first = config.get("name") or config.get("preset") or config.get("data") or self.id
-        parts = [str(first), self.method]
+        if not config:
+            return self.id
+        what = config.get("name") or config.get("preset") or config.get("data")
+        parts = [self.id, str(what), self.method]
         parts += [
             f"{key} {config[key]:g}" for key in ("tau", "tau_theta") if config.get(key) is not None
         ]
@@ -93,9 +95,8 @@ class RunView:
 
     @property
     def short(self) -> str:
-        """What tells it from other runs in a legend: ``exact tau 1 s0 · ab3d``."""
-        if self.config.get("name"):
-            return str(self.config["name"])
+        """What tells it from other runs in a legend: ``exact tau 1 · ab3dcd2e``."""
         tau = self.config.get("tau")
         size = "" if tau is None else f" tau {tau:g}"
-        return f"{self.method}{size} · {self.id[:4]}"
+        what = str(self.config.get("name") or f"{self.method}{size}")
+        return f"{what} · {self.id[-8:]}"

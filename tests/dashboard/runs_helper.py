@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,40 +47,45 @@ def make_run(
     values: Mapping[str, Sequence[float]] | None = None,
     traces: Sequence[SolverTrace] = (),
     diverged: tuple[int, str] | None = None,
+    per_epoch: int = PER_EPOCH,
+    id: str | None = None,
+    clock: Callable[[], float] = time.time,
     **overrides: Any,
 ) -> Run:
-    """A run that has trained ``steps`` steps, ``PER_EPOCH`` an epoch.
+    """A run that has trained ``steps`` steps, ``per_epoch`` an epoch.
 
     :param values: per-step metrics to use in place of a falling loss.
     """
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    document = {"epochs": max(1, steps // PER_EPOCH), "preset": "digits-mlp"}
-    run = Runs(root).create(resolve(document, method=method, overrides=dotted))
+    document = {"epochs": max(1, steps // per_epoch), "preset": "digits-mlp"}
+    run = Runs(root, clock=clock).create(resolve(document, method=method, overrides=dotted), id=id)
     numbers = list(range(1, steps + 1))
     falling = [2.3 * 0.98**step for step in numbers]
     given = dict(values) if values is not None else {"batch_loss": falling}
-    clock = {
+    times = {
         "time/train": [0.01 * step for step in numbers],
         "time/wall": [0.02 * step for step in numbers],
+        "work": [2.5 * step for step in numbers],
     }
-    with StoreWriter(run.database) as writer:
+    with StoreWriter(run.database, clock=clock) as writer:
         started = {
             "epoch": 0,
             "resumed": False,
-            "steps_per_epoch": PER_EPOCH,
+            "steps_per_epoch": per_epoch,
             "environment": {"backprop_products": 1_000_000},
         }
         writer.append_event(0, "RunStarted", started)
-        writer.append_block(numbers, given | clock)
+        writer.append_block(numbers, given | times)
         metrics: dict[str, float] = {}
-        for step in range(0, steps + 1, PER_EPOCH):
+        for step in range(0, steps + 1, per_epoch):
             metrics = {
-                "epoch": step / PER_EPOCH,
+                "epoch": step / per_epoch,
                 "train_loss": 2.3 * 0.98**step,
                 "val_loss": 2.3 * 0.985**step,
                 "train_accuracy": 1 - 0.9 * 0.98**step,
                 "val_accuracy": 1 - 0.9 * 0.985**step,
                 "time/train": 0.01 * step,
+                "time/wall": 0.02 * step,
             }
             writer.append_metrics(step, metrics)
         writer.append_traces(traces)
@@ -88,7 +94,7 @@ def make_run(
         if diverged is not None:
             writer.append_event(diverged[0], "Diverged", {"cause": diverged[1]})
         writer.set_state(
-            {"status": status, "step": steps, "epoch": steps / PER_EPOCH, "metrics": metrics}
+            {"status": status, "step": steps, "epoch": steps / per_epoch, "metrics": metrics}
         )
         writer.commit()
     return run

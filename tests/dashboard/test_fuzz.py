@@ -36,9 +36,10 @@ def test_random_keys_and_sizes(tmp_path, monkeypatch, seed):
             traces=[trace(10, true_residual=nan, residuals=(1.0, nan, float("inf")))],
         ),
         make_run(root, "backprop", steps=0, status="created"),
+        *(make_run(root, "cg3", steps=steps, per_epoch=1) for steps in (1, 2, 3, 5, 8)),
     ]
     random_ = random.Random(seed)
-    shown = random_.sample(runs, random_.randint(1, 4))
+    shown = random_.sample(runs, random_.randint(1, 6))
 
     async def script(pilot):
         await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
@@ -46,6 +47,8 @@ def test_random_keys_and_sizes(tmp_path, monkeypatch, seed):
             if random_.random() < 0.2:
                 await pilot.resize_terminal(*random_.choice(SIZES))
             await pilot.press(random_.choice(KEYS))
+            if not isinstance(pilot.app.screen, LiveScreen) and random_.random() < 0.5:
+                await pilot.press("escape", "escape", "space", "down", "space", "enter")
             for strips in ([w.render_line(0) for w in pilot.app.screen.query("Chart") if w.size],):
                 assert all("\x1b" not in strip.text for strip in strips)
 

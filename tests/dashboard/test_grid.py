@@ -14,11 +14,15 @@ from rich.cells import cell_len
 from textual.app import App
 from textual.pilot import Pilot
 
+from engine.runs import Runs
 from engine.stability import Stability, summarize_sweep
 from engine.store import StoreWriter
 from engine.sweeps import Cell, CellState, Sweep, save_sweep
+from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.messages import RunsChosen
 from proxprop_cli.dashboard.screens.grid import GridScreen, write_csv
+from proxprop_cli.dashboard.screens.live import LiveScreen
+from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.widgets.stability_cells import (
     Scale,
     format_number,
@@ -28,6 +32,7 @@ from proxprop_cli.dashboard.widgets.stability_cells import (
 )
 from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
 from proxprop_cli.dashboard.widgets.stability_layout import arrange
+from tests.dashboard.runs_helper import in_app
 from tests.dashboard.sweep_helper import TAUS, Made, a_grid, make_sweep, write_state
 
 
@@ -188,13 +193,17 @@ def test_nothing_is_drawn_again_when_nothing_changed(
     drive(root, look)
 
 
-def test_a_sweep_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_sweep_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def look(app: GridApp, pilot: Pilot[None]) -> None:
         assert "no sweep 'sweep'" in app.lines()[0]
         await pilot.press("enter", "m", "e", "right", "down")
+        wanted: list[object] = []
+        monkeypatch.setattr(
+            GridApp, "on_runs_wanted", lambda _, it: wanted.append(it), raising=False
+        )
         await pilot.press("escape")
         await pilot.pause()
-        assert not isinstance(app.screen, GridScreen)
+        assert wanted  # the list of runs, where nothing else is below
 
     drive(tmp_path, look)
 
@@ -376,3 +385,24 @@ def test_a_sweep_without_cells(tmp_path: Path) -> None:
             await pilot.press("enter", "m", "right")
 
     asyncio.run(run())
+
+
+def test_from_the_grid_to_the_curves_and_back(root: Path) -> None:
+    async def look(pilot: Pilot[None]) -> None:
+        app = pilot.app
+        await until(pilot, lambda: isinstance(app.screen, GridScreen))
+        grid = app.screen
+        await pilot.pause(1.0)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LiveScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is grid)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, RunListScreen))
+
+    in_app(Dashboard(Runs(root), sweep="sweep"), look)
+
+
+@pytest.mark.parametrize("value", [1e308, -1.7e308, 5e-324, 9.996, 0.0, float("inf"), float("nan")])
+def test_every_float_is_shown(value: float) -> None:
+    assert 0 < len(format_number(value)) <= 8

@@ -12,10 +12,11 @@ from engine.runs import Runs
 from engine.store import StoreWriter
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.screens.choice import Choice
-from proxprop_cli.dashboard.screens.help import HelpScreen, keys_of
+from proxprop_cli.dashboard.screens.help import _NAMES, HelpScreen, keys_of
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.widgets.chart import Chart
+from proxprop_cli.dashboard.widgets.log_pane import LogPane
 from proxprop_cli.dashboard.widgets.table import Table
 from tests.dashboard.runs_helper import in_app, make_run, trace, until
 
@@ -88,13 +89,14 @@ def test_exact_shows_residuals_over_time_and_backprop_the_gradient(tmp_path):
     [(0, "step", 40.0), (1, "epoch", 4.0), (2, "wall", 0.8), (3, "train", 0.4), (4, "work", 10.0)],
 )
 def test_every_quantity_of_the_x_axis(tmp_path, presses, key, last):
-    # 1.5e6 products of the solver on top of 1e6 of BackProp: 2.5 times the work
+    # every step is 2.5 times the work of BackProp's
     run = make_run(tmp_path, "cg3", traces=[trace(40)])
 
     async def script(pilot):
         screen = await ready(pilot)
         await pilot.press(*["x"] * presses)
         chart = screen.query_one("#loss", Chart)
+        await until(pilot, lambda: chart.lines)
         assert chart.lines[0].x[-1] == pytest.approx(last)
         assert chart.lines[0].x[0] > 0
 
@@ -117,7 +119,8 @@ def test_new_steps_appear_and_steps_after_a_rewind_are_gone(tmp_path):
             writer.commit()
             await until(pilot, lambda: screen.views[0].series["batch_loss"].last[-1] == 21)
         assert screen.views[0].series["batch_loss"].high[-1] == 9.0
-        assert [line.text for line in screen.views[0].log] == ["started", "going on"]
+        happened = [line.text for line in screen.views[0].log if "loss" not in line.text]
+        assert happened == ["started", "going on"]
 
     in_app(show(run), script)
 
@@ -236,27 +239,35 @@ def test_panes_by_number_and_enlarged(tmp_path):
             await pilot.press(str(number))
             assert screen.focused.id == name
         await pilot.press("5")
-        assert screen.maximized is screen.query_one("#log")
+        assert screen.has_class("enlarged")
+        assert screen.query_one("#header").region.area
         await pilot.press("escape")
-        assert screen.maximized is None
+        assert not screen.has_class("enlarged")
         assert isinstance(pilot.app.screen, LiveScreen)
 
     in_app(show(run), script)
 
 
-@pytest.mark.parametrize("size", [(60, 20), (60, 12), (80, 24), (120, 40), (200, 60)])
-def test_the_pane_in_use_is_always_seen(tmp_path, size):
+@pytest.mark.parametrize(
+    ("size", "seen"), [((60, 20), 2), ((60, 12), 1), ((80, 24), 4), ((120, 40), 5), ((200, 60), 5)]
+)
+def test_as_many_panes_as_there_is_room_for(tmp_path, size, seen):
     run = make_run(tmp_path, "cg3", traces=[trace(40)])
 
     async def script(pilot):
         screen = await ready(pilot)
-        for number in range(1, 6):
+        for number in (5, 4, 3, 2, 1):
             await pilot.press(str(number))
             await pilot.pause()
             pane = screen.focused
             assert pane.region.width > 10
             assert pane.region.height >= 3
             assert screen.region.contains_region(pane.region)
+            shown = [w for w in screen.query("#panes > *") if w.region.area]
+            assert len(shown) == seen + (number == 5 and seen == 4)
+        await pilot.press("1")
+        await pilot.pause()
+        assert [w.id for w in screen.query("#panes > *") if w.region.area] == ["loss"]
 
     in_app(show(run), script, size)
 
@@ -279,6 +290,11 @@ def test_overlay_of_several_runs(tmp_path):
         before = loss.lines[0].mean[-1]
         await pilot.press("v")
         assert loss.lines[0].mean[-1] != before
+        await pilot.press("m")  # smooths four points
+        assert loss.lines[0].smooth is not None
+        log = screen.query_one("#log").render().plain
+        assert first.id in log
+        assert second.id in log
 
     in_app(show(first, second), script)
 
@@ -290,7 +306,7 @@ def test_export_of_view_metrics_and_screen(tmp_path, monkeypatch):
     async def script(pilot):
         await ready(pilot)
         for key, name in (("v", "-view.csv"), ("a", ".csv"), ("s", ".svg")):
-            await pilot.press("e", key)
+            await pilot.press(*(["plus", "e", key] if key == "v" else ["e", key]))
             path = tmp_path / f"{run.id}{name}"
             await until(pilot, path.exists)
             await pilot.app.workers.wait_for_complete()
@@ -299,7 +315,11 @@ def test_export_of_view_metrics_and_screen(tmp_path, monkeypatch):
     with (tmp_path / f"{run.id}-view.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert {row["series"] for row in rows} >= {"batch", "train", "validation"}
-    assert sum(row["series"] == "batch" for row in rows) == 40
+    batch = [row for row in rows if row["series"] == "batch"]
+    assert [float(row["x"]) for row in batch] == list(range(20, 41))  # zoomed in: the right half
+    assert [float(row["mean"]) for row in batch] == pytest.approx(
+        [2.3 * 0.98**step for step in range(20, 41)]
+    )
     assert (tmp_path / f"{run.id}.csv").read_text().startswith("run,step,key,value")
     assert "<svg" in (tmp_path / f"{run.id}.svg").read_text()
 
@@ -311,9 +331,14 @@ def test_help_lists_every_binding(tmp_path):
         screen = await ready(pilot)
         await pilot.press("question_mark")
         assert isinstance(pilot.app.screen, HelpScreen)
-        keys = dict(keys_of(screen))
-        assert keys["1-5"].startswith("Go to a pane")
-        assert keys["p"] == "Pause"
+        listed = " ".join(keys for keys, _ in keys_of(screen)).split()
+        for source in (LiveScreen, Table, LogPane):
+            for binding in vars(source)["BINDINGS"]:
+                for key in binding.key.split(","):
+                    name = _NAMES.get(key, key)
+                    assert name in listed or name.isdigit(), name
+        shown = "\n".join(str(widget.render()) for widget in pilot.app.screen.query("Static"))
+        assert "Pause: hold between two steps" in shown
         await pilot.press("escape")
         assert pilot.app.screen is screen
 
@@ -341,5 +366,139 @@ def test_a_damaged_store_is_told_of(tmp_path):
         await until(pilot, lambda: screen.views[0].status == "unreadable")
         await pilot.pause()
         assert "unreadable" in str(screen.query_one("#header").render())
+
+    in_app(show(run), script)
+
+
+def test_rate_and_time_left(tmp_path):
+    """0.01 s a step and as much for evaluation; 60 of 100 steps are left."""
+    run = make_run(tmp_path, status="running", epochs=10, batch_size=50)
+
+    async def script(pilot):
+        screen = await ready(pilot)
+        view = screen.views[0]
+        assert view.rate == pytest.approx(50 / 0.01)
+        assert view.eta == pytest.approx(60 * 0.02)
+
+    with RunLock(run.lock_file):
+        in_app(show(run), script)
+    limited = make_run(tmp_path, status="running", epochs=10, max_seconds=0.5)
+
+    async def limit(pilot):
+        screen = await ready(pilot)
+        assert screen.views[0].eta == pytest.approx((0.5 - 0.4) * 2)
+
+    with RunLock(limited.lock_file):
+        in_app(show(limited), limit)
+
+
+def test_a_trainer_that_died(tmp_path):
+    run = make_run(tmp_path, status="running")
+
+    async def script(pilot):
+        screen = await ready(pilot)
+        assert screen.views[0].status == "interrupted"
+        assert not screen.views[0].is_live
+        assert f"proxprop resume {run.id}" in screen.query_one("#log").render().plain
+        await pilot.press("p", "s")
+        assert run.request() is None
+
+    in_app(show(run), script)
+
+
+def test_a_paused_run_without_a_trainer_is_not_live(tmp_path):
+    run = make_run(tmp_path, status="paused")
+
+    async def script(pilot):
+        await ready(pilot)
+        await pilot.press("q")
+        assert pilot.app._exit
+
+    in_app(show(run), script)
+
+
+def test_a_run_that_was_deleted(tmp_path):
+    run = make_run(tmp_path, status="running")
+
+    async def script(pilot):
+        screen = await ready(pilot)
+        Runs(tmp_path).delete(run)
+        await until(pilot, lambda: "deleted" in screen.views[0].problem, 30)
+
+    in_app(show(run), script)
+
+
+def test_a_damaged_event_does_not_end_the_following(tmp_path):
+    run = make_run(tmp_path)
+    with StoreWriter(run.database) as writer:
+        writer.append_event(40, "RunEnded", {})
+        writer.commit()
+
+    async def script(pilot):
+        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+        screen = pilot.app.screen
+        await until(pilot, lambda: "damaged" in screen.views[0].problem)
+
+    in_app(show(run), script)
+
+
+def test_logarithmic_x(tmp_path):
+    run = make_run(tmp_path)
+
+    async def script(pilot):
+        screen = await ready(pilot)
+        await pilot.press("X")
+        assert screen.query_one("#loss", Chart).log_x
+        assert screen.query_one("#accuracy", Chart).log_x
+
+    in_app(show(run), script)
+
+
+def test_fallbacks_are_counted_and_shown(tmp_path):
+    run = make_run(tmp_path, "cg3", traces=[trace(40)])
+    with StoreWriter(run.database) as writer:
+        writer.append_event(40, "LadderClimbed", {"layer": "1", "counts": {"float64": 7}})
+        writer.commit()
+
+    async def script(pilot):
+        screen = await ready(pilot)
+        assert screen.views[0].fallbacks == {"1": 7}
+        table = screen.query_one("#layers", Table)
+        assert "fallbacks 7" in str(table.border_subtitle)
+        await pilot.press("3", "3")  # enlarged, all columns fit
+        await pilot.pause()
+        assert table.render().plain.splitlines()[1].split()[-1] == "7"
+
+    in_app(show(run), script)
+
+
+def test_a_window_at_the_newest_data_follows_it(tmp_path):
+    run = make_run(tmp_path, status="running")
+
+    async def script(pilot):
+        screen = await ready(pilot)
+        await pilot.press("plus")
+        chart = screen.query_one("#loss", Chart)
+        low, high = chart.window
+        with StoreWriter(run.database) as writer:
+            writer.append_block([60], {"batch_loss": [0.5]})
+            writer.commit()
+        await until(pilot, lambda: chart.window[1] == 60)
+        assert chart.window[0] == pytest.approx(low + 60 - high)
+
+    with RunLock(run.lock_file):
+        in_app(show(run), script)
+
+
+def test_the_palette_offers_what_the_keys_do(tmp_path):
+    run = make_run(tmp_path)
+
+    async def script(pilot):
+        screen = await ready(pilot)
+        await pilot.pause()
+        titles = [command.title for command in pilot.app.get_system_commands(screen)]
+        assert "Export: curves, metrics or the screen" in titles
+        assert "Leave: detach, stop or cancel" in titles
+        assert not any(title.startswith("Pause") for title in titles)  # it is finished
 
     in_app(show(run), script)

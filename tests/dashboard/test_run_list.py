@@ -77,7 +77,8 @@ def test_delete_asks_and_spares_what_is_being_trained(tmp_path):
         await listed(pilot, 1)
         with RunLock(run.lock_file):
             await pilot.press("d", "d")
-            await pilot.pause(0.5)
+            await pilot.pause(1.5)
+            await listed(pilot, 1)
         assert run.exists()
 
     in_app(Dashboard(Runs(tmp_path)), script)
@@ -92,6 +93,37 @@ def test_export(tmp_path, monkeypatch):
         await pilot.press("e")
         await until(pilot, (tmp_path / f"{run.id}.csv").exists)
         await pilot.pause(0.3)
+
+    in_app(Dashboard(Runs(tmp_path / "runs")), script)
+
+
+def test_what_the_filter_hides_is_not_deleted(tmp_path):
+    hidden, seen = make_run(tmp_path, "backprop"), make_run(tmp_path, "exact")
+
+    async def script(pilot):
+        table = await listed(pilot, 2)
+        await pilot.press("down", "space", "slash", *"exact", "enter")
+        assert table.key == seen.id
+        await pilot.press("d", "d")
+        await until(pilot, lambda: not seen.exists())
+        assert hidden.exists()
+
+    in_app(Dashboard(Runs(tmp_path)), script)
+
+
+def test_export_of_several(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (make_run(tmp_path / "runs", name=name) for name in ("=1+1", "evil\x1b[31m"))
+
+    async def script(pilot):
+        await listed(pilot, 2)
+        await pilot.press("space", "space", "e")
+        path = tmp_path / f"{second.id}-{first.id}.csv"
+        await until(pilot, path.exists)
+        text = path.read_text()
+        assert first.id in text
+        assert second.id in text
+        assert "\x1b" not in text
 
     in_app(Dashboard(Runs(tmp_path / "runs")), script)
 

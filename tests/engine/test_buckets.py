@@ -90,3 +90,9 @@ def test_zero_with_a_sign_is_a_value(tmp_path):
 def test_a_sum_that_overflows_has_a_mean():
     found = Buckets.of(np.arange(4), np.full(4, 1.7e308)).coarser(4)
     assert found.mean[0] == pytest.approx(1.7e308)
+
+
+def test_sums_that_overflow_both_ways_have_a_mean():
+    values = np.array([1.7e308, 1.7e308, -1.7e308, -1.7e308])
+    found = Buckets.of(np.arange(4), values).coarser(2).coarser(4)
+    assert np.isfinite(found.mean).all()

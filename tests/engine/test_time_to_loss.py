@@ -110,3 +110,19 @@ def test_real_contenders_reach_what_they_say(kind):
         assert 0 < standing.epochs <= 30
     by_name = {standing.family: standing for standing in standings}
     assert by_name["exact Nesterov"].reached
+
+
+def test_a_loss_that_is_there_at_once_is_reached_at_once():
+    there = entry(FLAT, 1.0, [0.4, 9.0])
+    _run([there], 0.5, 3.0, silent)
+    assert (there.outcome, there.seconds, there.epochs, there.loss) == ("reached", 0.0, 0, 0.4)
+
+
+def test_what_diverged_bounds_nothing():
+    bound = _standing(
+        [
+            Entry(FLAT, "unit", 1.0, iter(()), 1.0, 1, 0.9, "diverged"),
+            Entry(FLAT, "unit", 2.0, iter(()), 9.0, 9, 1.5, "slower"),
+        ]
+    )
+    assert bound.seconds == 9.0

@@ -23,7 +23,8 @@ from engine.atomic_files import replacing, storage_errors
 from engine.errors import ConfigError, StorageError
 from engine.stability import Stability
 from engine.sweep_watch import SweepLook, SweepWatch
-from proxprop_cli.dashboard.messages import RunsChosen
+from proxprop_cli.dashboard.exports import plain
+from proxprop_cli.dashboard.messages import RunsChosen, RunsWanted
 from proxprop_cli.dashboard.widgets import stability_cells as cells
 from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
 from proxprop_cli.output import printable
@@ -158,9 +159,11 @@ class GridScreen(Screen[None]):
         self._write_lines()
 
     def action_back(self) -> None:
-        """Leave, where there is something to go back to."""
-        if len(self.app.screen_stack) > 1:
+        """Back to where it was opened from, or to the list of runs."""
+        if len(self.app.screen_stack) > 2:
             self.app.pop_screen()
+        else:
+            self.post_message(RunsWanted())
 
     def action_export(self) -> None:
         """Write the grid to a file in the current folder."""
@@ -207,7 +210,7 @@ def write_csv(path: Path, grid: Stability) -> None:
                         cell.seeds,
                         cell.diverged,
                         cell.first_bad_step,
-                        _plain(cell.cause),
+                        plain(cell.cause),
                         cell.epochs,
                         cell.loss,
                         cell.accuracy,
@@ -215,12 +218,6 @@ def write_csv(path: Path, grid: Stability) -> None:
                         row.width,
                     )
                 )
-
-
-def _plain(text: str) -> str:
-    """Text that neither a terminal nor a spreadsheet takes for a command."""
-    text = printable(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _title(look: SweepLook | None, problem: str, shown: cells.Shown, room: int) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import ClassVar
 
 from rich.text import Text
@@ -11,6 +12,15 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from proxprop_cli.dashboard.screens.live_base import RunsScreen
+
+_WORDS = """
+system     order of the linear system, and its form
+residual   |(A'A + beta I)V - A'G| / |A'G| of the step taken
+recurrence what CG believes it to be, iteration by iteration
+angle      between step and gradient; below 90 degrees descends
+fallbacks  solver failures that another method answered
+x work     multiplications of a step, in steps of BackProp"""
 _NAMES = {
     "question_mark": "?",
     "slash": "/",
@@ -51,18 +61,22 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll() as scroll:
             scroll.border_title = "Keys"
             yield Static(key_table(self._of))
+            if isinstance(self._of, RunsScreen):
+                yield Static(_WORDS)
 
 
 def keys_of(screen: Screen[object]) -> list[tuple[str, str]]:
-    """Keys and what they do, in the order of the bindings, those of one action together."""
+    """Keys and what they do, in the order of the bindings, those of one action together: the
+    screen's, then those of its panes."""
+    sources = [type(screen), *dict.fromkeys(type(w) for w in screen.query("*") if w.can_focus)]
+    own = [vars(source).get("BINDINGS", []) for source in sources]
     found: dict[str, tuple[list[str], str]] = {}
-    for bindings in (type(screen).BINDINGS, [Binding("ctrl+p", "palette", "Command palette")]):
-        for binding in bindings:
-            if isinstance(binding, Binding):
-                group = "pane" if binding.action.startswith("pane(") else binding.action
-                keys, _ = found.setdefault(group, ([], binding.description))
-                keys += [_NAMES.get(key, key) for key in binding.key.split(",")]
-    found = {action: entry for action, entry in found.items() if entry[1]}
+    for binding in [*chain(*own), Binding("ctrl+p", "palette", "Command palette")]:
+        if not isinstance(binding, Binding):
+            continue
+        group = "pane" if binding.action.startswith("pane(") else binding.action
+        keys, _ = found.setdefault(group, ([], binding.tooltip or binding.description))
+        keys += [_NAMES.get(key, key) for key in binding.key.split(",")]
     return [(_joined(keys), _described(action, text)) for action, (keys, text) in found.items()]
 
 

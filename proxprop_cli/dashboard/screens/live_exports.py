@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
-from textual.screen import Screen
 
 from engine.errors import ProxPropError
 from proxprop_cli.dashboard.screens.choice import Choice
+from proxprop_cli.dashboard.screens.live_base import RunsScreen
 from proxprop_cli.dashboard.widgets.chart import Chart
 from proxprop_cli.output import printable
 
 if TYPE_CHECKING:
     from engine.run import Run
-    from proxprop_cli.dashboard.lines import Line
+    from proxprop_cli.dashboard.exports import Shown
 
 _ANSWERS = (
     ("v", "the curves in view, as CSV"),
@@ -25,14 +25,13 @@ _ANSWERS = (
 )
 
 
+_NAMED = 3
 Writer = Callable[[Path], str]
 """Writes a file; says what is in it."""
 
 
-class LiveExports(Screen[None]):
+class LiveExports(RunsScreen):
     """Asks what to export and writes it into the working folder."""
-
-    runs: tuple[Run, ...]
 
     def action_export(self) -> None:
         """Ask what to write."""
@@ -44,11 +43,17 @@ class LiveExports(Screen[None]):
         self.app.push_screen(Choice("Export", _ANSWERS), answered)
 
     def _export(self, key: str) -> None:
-        name = self.runs[0].id if len(self.runs) == 1 else f"{len(self.runs)}-runs"
+        name = file_name(self.runs)
         if key == "s":
             self._report(lambda path: self._picture(path), Path(f"{name}.svg"))
         elif key == "v":
-            charts = [(chart.id or "", chart.x_label, chart.lines) for chart in self.query(Chart)]
+            from proxprop_cli.dashboard.exports import Shown
+
+            charts = [
+                Shown(chart.title, chart.x_label, chart.window, chart.lines)
+                for chart in self.query(Chart)
+                if chart.region.area
+            ]
             self._write_view(Path(f"{name}-view.csv"), charts)
         else:
             self._write_metrics(Path(f"{name}.csv"))
@@ -57,11 +62,12 @@ class LiveExports(Screen[None]):
         from engine.atomic_files import storage_errors
 
         with storage_errors(path):
+            self.app.clear_notifications()
             path.write_text(self.app.export_screenshot(), encoding="utf-8")
         return "a picture"
 
     @work(thread=True)
-    def _write_view(self, path: Path, charts: Sequence[tuple[str, str, Sequence[Line]]]) -> None:
+    def _write_view(self, path: Path, charts: Sequence[Shown]) -> None:
         from proxprop_cli.dashboard.exports import write_curves
 
         self._report(lambda to: f"{write_curves(to, charts):,} points", path)
@@ -79,3 +85,9 @@ class LiveExports(Screen[None]):
             self.notify(printable(str(error)), severity="error", markup=False)
         else:
             self.notify(printable(text), markup=False)
+
+
+def file_name(runs: Sequence[Run]) -> str:
+    """Ids of the runs, or of the first ones and how many more there are."""
+    name = "-".join(run.id for run in runs[:_NAMED])
+    return name if len(runs) <= _NAMED else f"{name}-and-{len(runs) - _NAMED}-more"

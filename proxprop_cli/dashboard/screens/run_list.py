@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,13 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
-from textual.worker import get_current_worker
 
 from engine.errors import ProxPropError
 from engine.runs import Runs
 from proxprop_cli.dashboard.catalog import Catalog, CatalogEntry
 from proxprop_cli.dashboard.messages import RunsChosen
 from proxprop_cli.dashboard.screens.choice import Choice
+from proxprop_cli.dashboard.screens.live_exports import file_name
 from proxprop_cli.dashboard.widgets.run_header import STATUS
 from proxprop_cli.dashboard.widgets.table import Column, Row, Table
 from proxprop_cli.output import number, percent, printable
@@ -38,6 +39,8 @@ _COLUMNS = (
     Column("age", rank=5),
 )
 _POLL_SECONDS = 1.0
+_AGE_SECONDS = 30.0
+_NAMED = 4
 
 
 class RunListScreen(Screen[None]):
@@ -54,17 +57,17 @@ class RunListScreen(Screen[None]):
     RunListScreen #runs { padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "Open"),
+        Binding("enter", "open", "Open", key_display="enter"),
         Binding("space", "select", "Select"),
         Binding("slash", "filter", "Filter"),
-        Binding("e", "export", "Export CSV"),
-        Binding("d", "delete", "Delete"),
-        Binding("delete", "delete", "Delete", show=False),
-        Binding("escape", "back", "Back"),
-        Binding("question_mark", "app.show_help", "Help"),
-        Binding("f1", "app.show_help", "Help", show=False),
         Binding("q", "app.quit", "Quit"),
         Binding("ctrl+c", "app.quit", "Quit", show=False),
+        Binding("question_mark", "app.show_help", "Help"),
+        Binding("f1", "app.show_help", "Help", show=False),
+        Binding("e", "export", "Export", tooltip="All metrics of the chosen runs, as CSV"),
+        Binding("d", "delete", "Delete", tooltip="Delete; asks first"),
+        Binding("delete", "delete", "Delete", show=False),
+        Binding("escape", "back", "Back"),
     ]
 
     class Listed(Message):
@@ -81,6 +84,8 @@ class RunListScreen(Screen[None]):
         self._filtering = filtering
         self._entries: tuple[CatalogEntry, ...] = ()
         self._selected: list[str] = []
+        self._left = threading.Event()
+        self._seen = True
 
     def compose(self) -> ComposeResult:
         """Title, filter, list, footer."""
@@ -94,13 +99,28 @@ class RunListScreen(Screen[None]):
         self.query_one("#runs").focus()
         if self._filtering:
             self.action_filter()
+        self.set_interval(_AGE_SECONDS, self._draw)
         self.call_after_refresh(self._watch)
+
+    def on_unmount(self) -> None:
+        """Look no more."""
+        self._left.set()
+
+    def on_screen_suspend(self) -> None:
+        """What is not seen is not looked at."""
+        self._seen = False
+
+    def on_screen_resume(self) -> None:
+        """Seen again."""
+        self._seen = True
 
     @work(thread=True, exclusive=True)
     def _watch(self) -> None:
-        catalog, worker = Catalog(self._runs), get_current_worker()
+        catalog = Catalog(self._runs)
         known: tuple[tuple[CatalogEntry, ...], str] | None = None
-        while not worker.is_cancelled:
+        while not self._left.wait(_POLL_SECONDS if known is not None else 0):
+            if not self._seen and known is not None:
+                continue
             try:
                 found = (catalog.entries(), "")
             except ProxPropError as error:
@@ -108,7 +128,6 @@ class RunListScreen(Screen[None]):
             if found != known:
                 self.post_message(self.Listed(*found))
                 known = found
-            time.sleep(_POLL_SECONDS)
 
     def on_run_list_screen_listed(self, message: Listed) -> None:
         """Show the runs as they are now."""
@@ -142,10 +161,12 @@ class RunListScreen(Screen[None]):
         self.query_one("#runs").focus()
 
     def _chosen(self) -> tuple[str, ...]:
-        if self._selected:
-            return tuple(self._selected)
-        key = self.query_one("#runs", Table).key
-        return (key,) if key else ()
+        """The selected runs that are seen, else the one under the cursor."""
+        table = self.query_one("#runs", Table)
+        seen = [id for id in self._selected if id in table.keys]
+        if seen:
+            return tuple(seen)
+        return (table.key,) if table.key else ()
 
     def action_open(self) -> None:
         """Open the selected runs over one another, or the one under the cursor."""
@@ -193,10 +214,10 @@ class RunListScreen(Screen[None]):
     def _export(self, chosen: Sequence[str]) -> None:
         from proxprop_cli.dashboard.exports import write_metrics
 
-        name = chosen[0] if len(chosen) == 1 else f"{len(chosen)}-runs"
-        path = Path(f"{name}.csv")
         try:
-            rows = write_metrics(path, [self._runs.find(id) for id in chosen])
+            runs = [self._runs.find(id) for id in chosen]
+            path = Path(f"{file_name(runs)}.csv")
+            rows = write_metrics(path, runs)
         except ProxPropError as error:
             self.notify(printable(str(error)), severity="error", markup=False)
         else:
@@ -208,7 +229,9 @@ class RunListScreen(Screen[None]):
         chosen = self._chosen()
         if not chosen:
             return
-        which = f"run {chosen[0]}" if len(chosen) == 1 else f"these {len(chosen)} runs"
+        shown = ", ".join(chosen[:_NAMED])
+        more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
+        which = f"run{'s' if len(chosen) > 1 else ''} {shown}{more}"
 
         def answered(key: str | None) -> None:
             if key == "d":
@@ -217,17 +240,19 @@ class RunListScreen(Screen[None]):
         question = f"Delete {which} for good, with checkpoints and metrics?"
         self.app.push_screen(Choice(question, [("d", "delete")]), answered)
 
+    @work(thread=True)
     def _delete(self, chosen: Sequence[str]) -> None:
+        gone = set()
         for id in chosen:
             try:
                 self._runs.delete(self._runs.find(id))
             except ProxPropError as error:
                 self.notify(printable(str(error)), severity="error", markup=False)
             else:
+                gone.add(id)
                 self.notify(f"deleted run {id}", markup=False)
-        self._entries = tuple(entry for entry in self._entries if entry.id not in chosen)
-        self._selected.clear()
-        self._draw()
+        entries = tuple(entry for entry in self._entries if entry.id not in gone)
+        self.post_message(self.Listed(entries))
 
 
 def _row(entry: CatalogEntry, selected: bool) -> Row:
@@ -243,9 +268,10 @@ def _row(entry: CatalogEntry, selected: bool) -> Row:
         str(config.get("method", "?")),
         "-" if tau is None else f"{tau:g}",
         f"{glyph} {entry.status}",
-        f"{entry.epoch:g}/{epochs}" if epochs is not None else "-",
-        number(metrics.get("train_loss"), 3),
-        percent(metrics.get("val_accuracy")),
+        f"{entry.epoch:.3g}/{epochs}" if epochs is not None else "-",
+        # what was last evaluated says nothing of where it went then
+        "✖" if entry.status == "diverged" else number(metrics.get("train_loss"), 3),
+        "-" if entry.status == "diverged" else percent(metrics.get("val_accuracy")),
         _age(age),
     )
     return Row(entry.id, cells, ((0, "bold"), (6, color)))

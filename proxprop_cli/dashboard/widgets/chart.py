@@ -97,14 +97,33 @@ class Chart(Widget, can_focus=True):
         texts = (title, x_label, x_format, y_format)
         if texts == self._texts and _same_lines(self._lines, lines):
             return
+        self._move_window(lines, new_axis=texts[1:3] != self._texts[1:3])
         self._lines, self._texts = tuple(lines), texts
         self._drawn = None
         self.refresh()
+
+    def _move_window(self, lines: Sequence[Line], *, new_axis: bool) -> None:
+        """A window at the newest data follows it; one on another axis, or past all data, goes."""
+        if self.window is None:
+            return
+        from proxprop_cli.dashboard.view import extent
+
+        before, after = extent(self._lines, self.log_x), extent(lines, self.log_x)
+        if new_axis or after is None or self.window[0] >= after[1]:
+            self.reset()
+        elif before is not None and self.window[1] >= before[1]:
+            by = max(0.0, after[1] - self.window[1])
+            self.window = (self.window[0] + by, self.window[1] + by)
 
     @property
     def lines(self) -> tuple[Line, ...]:
         """What is shown."""
         return self._lines
+
+    @property
+    def title(self) -> str:
+        """What it shows."""
+        return self._texts[0]
 
     @property
     def x_label(self) -> str:

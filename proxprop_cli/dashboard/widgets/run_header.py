@@ -62,10 +62,10 @@ class RunHeader(Widget):
 def _progress(view: RunView, width: int) -> Text:
     text = status_text(view)
     epochs = view.config.get("epochs") or 0
-    done = f"{view.epoch:.1f}" if view.is_live and view.epoch % 1 else f"{view.epoch:g}"
+    done = f"{view.epoch:.1f}" if view.epoch % 1 else f"{view.epoch:.0f}"
     if view.status == "unreadable":
         return text
-    text.append(f"  epoch {done[:6]}/{epochs}")
+    text.append(f"  epoch {done}/{epochs}")
     fraction = min(view.epoch / epochs, 1.0) if epochs else 0.0
     if view.is_live and width >= 60:
         text.append(f"  ▕{_bar(fraction)}▏ {100 * fraction:.0f} %")

@@ -149,9 +149,7 @@ def format_number(value: float, width: int = 7) -> str:
         return str(value)
     if value == 0:
         return "0"
-    size = math.floor(math.log10(abs(value)))
-    if float(f"{abs(value):.2e}") >= 10.0 ** (size + 1):
-        size += 1  # 9.996 is 10.0
+    size = int(f"{value:.2e}".partition("e")[2])  # of what is shown: 9.996 is 10.0
     tries = [f"{value:.{2 - size}f}"] if -3 <= size <= 2 else []
     for digits in (2, 1, 0):
         mantissa, _, exponent = f"{value:.{digits}e}".partition("e")

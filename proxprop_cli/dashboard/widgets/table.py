@@ -73,6 +73,11 @@ class Table(Widget, can_focus=True):
         """Key of the row under the cursor."""
         return self._rows[self._cursor].key if self._rows else None
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all rows."""
+        return tuple(row.key for row in self._rows)
+
     def show(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
         """Show other rows; the cursor stays on its key where that is still there."""
         if (tuple(columns), tuple(rows)) == (self._columns, self._rows):

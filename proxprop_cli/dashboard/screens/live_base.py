@@ -1,0 +1,44 @@
+"""What the parts of the live screen share."""
+
+from __future__ import annotations
+
+from textual.screen import Screen
+
+from engine.run import Run
+from proxprop_cli.dashboard.poller import Poller
+from proxprop_cli.dashboard.views import RunView
+
+PANES = ("loss", "accuracy", "layers", "solver", "log")
+"""Ids of the panes, in the order of their numbers."""
+LOSSES = ("train_loss", "val_loss", "batch_loss")
+"""By which several runs can be compared."""
+
+
+class RunsScreen(Screen[None]):
+    """A screen on some runs.
+
+    :ivar runs: those it was opened on.
+    :ivar views: what is known of them.
+    :ivar axis: which of the x axes is drawn against.
+    :ivar metric: which loss several runs are compared by.
+    :ivar smoothing: which degree of smoothing.
+    """
+
+    def __init__(self, runs: tuple[Run, ...]) -> None:
+        super().__init__()
+        self.runs = runs
+        self.views: tuple[RunView, ...] = ()
+        self.axis = 0
+        self.metric = LOSSES[0]
+        self.smoothing = 0
+        self.poller: Poller | None = None
+
+    @property
+    def live(self) -> list[RunView]:
+        """Those that can be paused or stopped."""
+        return [view for view in self.views if view.is_live]
+
+    @property
+    def several(self) -> bool:
+        """Whether runs are drawn over one another."""
+        return len(self.runs) > 1

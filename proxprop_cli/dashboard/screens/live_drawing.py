@@ -1,0 +1,147 @@
+"""Filling the panes of the live screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from proxprop_cli.dashboard.panels import (
+    LAYER_COLUMNS,
+    RUN_COLUMNS,
+    layer_rows,
+    layers_caption,
+    run_rows,
+)
+from proxprop_cli.dashboard.screens.live_base import RunsScreen
+from proxprop_cli.dashboard.widgets.chart import Chart
+from proxprop_cli.dashboard.widgets.log_pane import LogPane
+from proxprop_cli.dashboard.widgets.run_header import RunHeader
+from proxprop_cli.dashboard.widgets.table import Table
+from proxprop_cli.output import percent
+
+if TYPE_CHECKING:
+    from engine.events import SolverTrace
+    from proxprop_cli.dashboard.lines import Line
+    from proxprop_cli.dashboard.tick_labels import Format
+
+_SERIES_OF_AXIS = {"wall": {"time/wall"}, "work": {"work"}}
+_SMOOTHED = ("", " · smoothed", " · smoothed more")
+
+
+class Drawing(RunsScreen):
+    """Shows the views; widgets redraw only where something differs."""
+
+    def draw(self) -> None:
+        """Bring every pane up to date."""
+        from proxprop_cli.dashboard import curves
+
+        views, axis = self.views, curves.X_AXES[self.axis]
+        self.query_one("#header", RunHeader).show(views)
+        loss = curves.loss_lines(views, axis, self.metric, curves.SMOOTHING[self.smoothing])
+        kind = dict(curves.LOSSES)[self.metric].capitalize()
+        which = f"{kind} loss" if self.several else "Loss"
+        title = f"1 {which}{_SMOOTHED[self.smoothing]}"
+        if not self.several and views and views[0].diverged is not None:
+            step, cause = views[0].diverged
+            title = f"1 {which} · ✖ step {step:,}: {cause}"
+        self._show("loss", loss, title)
+        accuracy = curves.accuracy_lines(views, axis, self.metric)
+        self._show("accuracy", accuracy, self._accuracy_title(), y_format="percent")
+        self._draw_table()
+        self.draw_solver()
+        self._draw_log()
+        self.refresh_bindings()
+
+    def draw_solver(self) -> None:
+        """CG residuals of the layer under the cursor; where there are none, what the layer's
+        step came to over time; under BackProp, the gradient's length; of several runs, their
+        validation losses."""
+        from proxprop_cli.dashboard import curves
+
+        axis = curves.X_AXES[self.axis]
+        if self.several:
+            self._show("solver", curves.validation_lines(self.views, axis), "4 Validation loss")
+            return
+        if not self.views:
+            return
+        view, trace = self.views[0], self._trace()
+        if trace is not None and trace.residuals:
+            chart = self.query_one("#solver", Chart)
+            title = f"4 CG residual · layer {trace.layer} · step {trace.step:,}"
+            label = f"iteration · {trace.stop_reason}"
+            chart.show(curves.residual_lines(trace), title=title, x_label=label)
+            return
+        if trace is not None:
+            title, metric = f"4 Residual · layer {trace.layer}", f"solver/{trace.layer}/residual"
+        else:
+            title, metric = "4 Length of the direction", "direction_norm"
+        self._show("solver", curves.history_lines(view, metric, axis), title)
+
+    def ask(self) -> None:
+        """Have the series followed that are needed by now."""
+        from proxprop_cli.dashboard.curves import X_AXES
+
+        if self.poller is None:
+            return
+        keys = {self.metric} if self.several else {"batch_loss", "direction_norm"}
+        keys |= _SERIES_OF_AXIS.get(X_AXES[self.axis].key, set())
+        self.poller.keys = frozenset(keys)
+        self.poller.wake()
+
+    def _trace(self) -> SolverTrace | None:
+        key = self.query_one("#layers", Table).key
+        return next((trace for trace in self.views[0].traces if trace.layer == key), None)
+
+    def _show(
+        self, pane: str, lines: Sequence[Line], title: str, *, y_format: Format = "number"
+    ) -> None:
+        from proxprop_cli.dashboard import curves
+
+        axis = curves.X_AXES[self.axis]
+        chart = self.query_one(f"#{pane}", Chart)
+        chart.empty = self._nothing()
+        chart.show(lines, title=title, x_label=axis.label, x_format=axis.form, y_format=y_format)
+
+    def _accuracy_title(self) -> str:
+        if self.several:
+            kind = "Validation" if self.metric == "val_loss" else "Train"
+            return f"2 {kind} accuracy"
+        metrics = self.views[0].metrics if self.views else {}
+        figures = [
+            f"{name} {percent(metrics[key])}"
+            for key, name in (("val_accuracy", "validation"), ("test_accuracy", "test"))
+            if key in metrics
+        ]
+        return " · ".join(["2 Accuracy", *figures])
+
+    def _nothing(self) -> str:
+        problems = [view.problem for view in self.views if view.problem]
+        if problems:
+            return problems[0]
+        if self.live or not self.views or not self.views[0].series:
+            return "waiting for the first values"
+        return "no such values"
+
+    def _draw_table(self) -> None:
+        table = self.query_one("#layers", Table)
+        if self.several or not self.views:
+            table.border_title, table.border_subtitle = "3 Runs", ""
+            table.show(RUN_COLUMNS, run_rows(self.views))
+            return
+        view = self.views[0]
+        plain = view.method == "backprop"
+        table.empty = "BackProp: no solver" if plain else "no step was traced yet"
+        table.border_title, table.border_subtitle = "3 Layers", layers_caption(view)
+        table.show(LAYER_COLUMNS, layer_rows(view))
+
+    def _draw_log(self) -> None:
+        log = [line for view in self.views for line in view.log]
+        if self.several:
+            log = [
+                replace(line, text=f"{view.short}: {line.text}")
+                for view in self.views
+                for line in view.log
+            ]
+            log.sort(key=lambda line: line.time)
+        self.query_one("#log", LogPane).show(log)
