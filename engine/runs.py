@@ -20,7 +20,6 @@ from engine.atomic_files import PRIVATE_FILE, PRIVATE_FOLDER, storage_errors, sy
 from engine.errors import ConfigError, StorageError
 from engine.filesystems import require_local
 from engine.run import Run
-from engine.store import StoreWriter
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
@@ -151,6 +150,7 @@ class Runs:
         draft.save_config(config)
         draft.checkpoints.mkdir(mode=PRIVATE_FOLDER)
         from engine.config import brief
+        from engine.store import StoreWriter
 
         with StoreWriter.create(draft.database, clock=self._clock) as writer:
             writer.set_state({"config": brief(config)})

@@ -16,14 +16,14 @@ Fetch = Callable[[str, tuple[Any, ...]], list[Any]]
 def read_buckets(fetch: Fetch, key: str, limit: int) -> Buckets:
     """See :meth:`engine.store_reader.StoreReader.buckets`."""
     number, _, width = _extent(fetch, key, limit)
-    values = "min(value), max(value), total(value), count(value), count(*), count(special)"
+    values = "min(value), max(value), total(value), count(value), count(*)"
     rows = _grouped(fetch, values, number, width)
-    if any(row[-1] for row in rows):
+    if any(row[-1] > row[-2] for row in rows):
         # a zero with a sign is kept like what is not finite, and is a number all the same
         plain = "CASE special WHEN '-0.0' THEN 0.0 ELSE value END"
         rows = _grouped(fetch, values.replace("(value)", f"({plain})"), number, width)
-    columns = zip(*rows, strict=True) if rows else [()] * 8
-    first, last, low, high, total, count, every, _ = columns
+    columns = zip(*rows, strict=True) if rows else [()] * 7
+    first, last, low, high, total, count, every = columns
     finite = np.array(count, np.int64)
     return Buckets(
         width=width,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import StorageError
-from engine.events import SolverTrace
 from engine.store_format import check_version, database_errors
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from engine.buckets import Buckets
+    from engine.events import SolverTrace
 
 _BUSY_SECONDS = 5.0
 
@@ -145,19 +145,28 @@ class StoreReader:
 
         return read_samples(self._fetch, key, limit)
 
-    def evaluations(self, count: int) -> list[tuple[int, dict[str, float]]]:
-        """The latest evaluations, oldest first: step, and all single values of that step."""
-        rows = self._fetch(
-            "SELECT step, name, coalesce(value, special) FROM metric_values"
-            " JOIN keys ON id = key_id WHERE step IN (SELECT step FROM metric_values WHERE key_id ="
-            " (SELECT id FROM keys WHERE name = 'train_loss') ORDER BY step DESC LIMIT ?)"
-            " ORDER BY step, name",
-            (count,),
+    def latest(self, keys: Sequence[str], count: int) -> list[tuple[int, dict[str, float]]]:
+        """Some metrics at the latest steps that have the first one, oldest first.
+
+        :param count: of steps.
+        """
+        newest = self._fetch(
+            "SELECT step FROM metric_values WHERE key_id = (SELECT id FROM keys WHERE name = ?)"
+            " ORDER BY step DESC LIMIT ?",
+            (keys[0], count),
         )
-        return [
-            (step, {name: float(value) for _, name, value in group})
-            for step, group in groupby(rows, key=itemgetter(0))
-        ]
+        found: dict[int, dict[str, float]] = {step: {} for (step,) in reversed(newest)}
+        marks = ", ".join("?" * len(found))
+        for key in keys:
+            # key by key, as they are stored: any other way would look at every value
+            rows = self._fetch(
+                "SELECT step, coalesce(value, special) FROM metric_values WHERE key_id ="
+                f" (SELECT id FROM keys WHERE name = ?) AND step IN ({marks})",
+                (key, *found),
+            )
+            for step, value in rows:
+                found[step][key] = float(value)
+        return list(found.items())
 
     def rows(self) -> Iterator[tuple[int, str, float]]:
         """Every (step, key, value), in the order of step and key, as of the first one's moment.
@@ -278,6 +287,8 @@ def _open(path: Path, options: str) -> sqlite3.Connection:
 
 
 def _trace(rows: list[tuple[Any, ...]]) -> SolverTrace:
+    from engine.events import SolverTrace
+
     step, layer, form, solver, size, beta, products, iterations, reason, true, cosine, _ = rows[0]
     return SolverTrace(
         step=step,

@@ -25,6 +25,7 @@ _GROWING = ("time/train", "time/wall", "work")
 _BUCKETS = 2048
 _LOG_LINES = 400
 _EVALUATIONS = 60
+_EVALUATED = ["train_loss", "val_loss", "val_accuracy", "test_accuracy", "time/train", "time/wall"]
 _PROBE_SECONDS = 2.0
 _START_SECONDS = 60.0
 
@@ -201,7 +202,7 @@ class Feed:
         found = [*self._log]
         if found:
             begin = found[0].time
-            evaluations = reader.evaluations(_EVALUATIONS)
+            evaluations = reader.latest(_EVALUATED, _EVALUATIONS)
             self._evaluation_seconds = _evaluation_seconds([found for _, found in evaluations])
             for step, metrics in evaluations:
                 time_ = begin + metrics.get("time/wall", 0.0)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engine.events import SolverTrace
-
 if TYPE_CHECKING:
     from engine.buckets import Buckets
+    from engine.events import SolverTrace
 
 LIVE = ("running", "paused", "starting")
 """States in which a process has the run, or is about to."""

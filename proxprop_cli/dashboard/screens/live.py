@@ -12,7 +12,6 @@ from textual.message import Message
 from textual.widgets import Footer
 
 from engine.run import Run
-from proxprop_cli.dashboard.poller import Poller
 from proxprop_cli.dashboard.screens.live_base import PANES
 from proxprop_cli.dashboard.screens.live_control import RunControl
 from proxprop_cli.dashboard.screens.live_exports import LiveExports
@@ -96,6 +95,8 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
             self.poller.stop()
 
     def _follow(self) -> None:
+        from proxprop_cli.dashboard.poller import Poller
+
         self.poller = Poller(self.runs, self._tell)
         self.ask()
         self.poller.start()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.screen import Screen
 
-from engine.run import Run
-from proxprop_cli.dashboard.poller import Poller
 from proxprop_cli.dashboard.views import RunView
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from proxprop_cli.dashboard.poller import Poller
 
 PANES = ("loss", "accuracy", "layers", "solver", "log")
 """Ids of the panes, in the order of their numbers."""

@@ -32,6 +32,8 @@ _SMOOTHED = ("", " · smoothed", " · smoothed more")
 class Drawing(RunsScreen):
     """Shows the views; widgets redraw only where something differs."""
 
+    _offered: tuple[bool | None, ...] = ()
+
     def draw(self) -> None:
         """Bring every pane up to date."""
         from proxprop_cli.dashboard import curves
@@ -51,7 +53,11 @@ class Drawing(RunsScreen):
         self._draw_table()
         self.draw_solver()
         self._draw_log()
-        self.refresh_bindings()
+        offered = tuple(self.check_action(name, ()) for name in ("pause", "go_on", "stop"))
+        if offered != self._offered:
+            # the footer is made anew by this
+            self._offered = offered
+            self.refresh_bindings()
 
     def draw_solver(self) -> None:
         """CG residuals of the layer under the cursor; where there are none, what the layer's

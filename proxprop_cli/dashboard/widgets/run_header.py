@@ -34,8 +34,9 @@ class RunHeader(Widget):
 
     def show(self, views: tuple[RunView, ...]) -> None:
         """Show other runs."""
-        self._views = views
-        self.refresh()
+        if views != self._views:
+            self._views = views
+            self.refresh()
 
     def render(self) -> Text:
         """Title at the left; status and progress at the right, where they always stay whole."""
