@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Buckets:
     """Values of steps, gathered in buckets of ``width`` steps (step // width); all arrays (n,).
 

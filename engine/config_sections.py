@@ -162,7 +162,7 @@ class LogConfig(Section):
     """What is kept while training."""
 
     trace_every: int = Field(default=50, ge=0)
-    """Solver statistics of every layer each so many steps; 0: never."""
+    """Solver statistics of every layer at the first step and each so many steps; 0: never."""
     checkpoint_minutes: Positive = 5.0
     """A checkpoint within an epoch after so many minutes of training."""
     checkpoint_epochs: int = Field(default=1, ge=1)

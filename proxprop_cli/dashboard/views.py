@@ -28,7 +28,7 @@ class LogLine:
     grave: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RunView:
     """One run.
 

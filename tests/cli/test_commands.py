@@ -216,9 +216,9 @@ def test_export_holds_every_logged_value(cli, trained, tmp_path):
         rows = list(csv.DictReader(stream))
     assert {(int(row["step"]), row["key"]): float(row["value"]) for row in rows} == logged
     assert {row["run"] for row in rows} == {trained["run"]}
-    # 12 steps of 5 keys, too few for a solver trace; 3 evaluations of epoch, 6 means and 3 times,
-    # of which time/train and time/wall take the place of the step's at steps 6 and 12
-    assert len(rows) == 12 * 5 + 3 * 10 - 4
+    # 12 steps of 6 keys, 4 figures of the solver at the first; 3 evaluations of epoch, 6 means and
+    # 3 times, of which time/train and time/wall take the place of the step's at steps 6 and 12
+    assert len(rows) == 12 * 6 + 4 + 3 * 10 - 4
 
 
 def test_export_wide_and_to_standard_output(cli, trained):
@@ -408,7 +408,7 @@ def test_solver_figures_are_stored_and_exported(cli, tmp_path):
     run = cli("train", *SMALL, *traced, "--json").json["run"]
     with StoreReader(tmp_path / "runs" / run / "run.db") as reader:
         traces = reader.traces()
-    assert [trace.step for trace in traces] == [5, 10]
+    assert [trace.step for trace in traces] == [1, 5, 10]
     rows = list(csv.DictReader(io.StringIO(cli("export", run).out)))
     exported = {(int(row["step"]), row["key"]): float(row["value"]) for row in rows}
     for trace in traces:

@@ -59,6 +59,7 @@ def test_order_of_events_and_what_they_hold():
             "tau",
             "time/train",
             "time/wall",
+            "work",
         }
         assert all(len(column) == len(block.steps) for column in block.values.values())
     assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"]
@@ -196,11 +197,31 @@ def test_divergence_is_a_result_with_step_and_cause():
 def test_solver_traces_come_every_so_many_steps():
     _, events = small.run(small.config("cg3", log__trace_every=3))
     traces = of_kind(events, SolverTrace)
-    assert [trace.step for trace in traces] == [3, 6]
+    assert [trace.step for trace in traces] == [1, 3, 6]
     assert all(trace.layer == "1" and trace.solver == "cg3" for trace in traces)
     assert all(len(trace.residuals) == trace.iterations + 1 for trace in traces)
     assert all(trace.descent_cosine > 0 for trace in traces)
     assert not of_kind(small.run(small.config("cg3", log__trace_every=0))[1], SolverTrace)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_work_counts_the_solver_and_goes_on_after_a_break(method, tmp_path):
+    config = small.config(method)
+    whole, events = small.run(config)
+    work = [v for block in of_kind(events, StepsDone) for v in block.values["work"]]
+    traces = of_kind(events, SolverTrace)
+    extra = traces[0].products / whole.environment()["backprop_products"] if traces else 0.0
+    assert work == pytest.approx([(1 + extra) * step for step in range(1, 9)])
+    assert (extra > 0) == (method != "backprop")
+    script = small.stopping_at(5)
+    made = small.trainer(config, script)
+    script.trainer = made
+    for event in made.events():
+        if isinstance(event, CheckpointDue):
+            hashes = checkpoint.write(tmp_path, event.step, made.snapshot())
+    resumed = small.trainer(config, resume=checkpoint.read(tmp_path, 5, hashes))
+    later = [v for b in of_kind(list(resumed.events()), StepsDone) for v in b.values["work"]]
+    assert later == pytest.approx(work[5:])
 
 
 def test_tracing_does_not_change_the_training():
