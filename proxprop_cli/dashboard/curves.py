@@ -60,8 +60,9 @@ def loss_lines(views: Sequence[RunView], axis: XAxis, metric: str, smoothing: fl
         _line(view, key, label, number, axis, smoothing if key == "batch_loss" else 0.0)
         for number, (key, label) in enumerate(LOSSES)
     ]
+    train, validation, batch = made
     # what is drawn last lies on top: the noisy losses of single batches come first
-    return [line for line in reversed(made) if line is not None]
+    return [line for line in (batch, train, validation) if line is not None]
 
 
 def validation_lines(views: Sequence[RunView], axis: XAxis) -> list[Line]:
@@ -78,7 +79,7 @@ def accuracy_lines(views: Sequence[RunView], axis: XAxis, metric: str) -> list[L
         _line(views[0], key, label, number, axis, 0.0)
         for number, (key, label) in enumerate(ACCURACIES)
     ]
-    return [line for line in reversed(made) if line is not None]
+    return [line for line in made if line is not None]
 
 
 def residual_lines(trace: SolverTrace) -> list[Line]:

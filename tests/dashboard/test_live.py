@@ -45,8 +45,8 @@ def test_shows_curves_layers_and_residuals(tmp_path):
         await pilot.pause()
         assert [line.label for line in screen.query_one("#loss", Chart).lines] == [
             "batch",
-            "validation",
             "train",
+            "validation",
         ]
         header = str(screen.query_one("#header").render())
         assert "digits-mlp · cg3 · tau 1" in header

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from engine.control import Desired
 from engine.runs import Runs
 from tests.cli.terminal import SMALL
 from tests.dashboard.runs_helper import make_run
@@ -82,6 +83,8 @@ def window(terminal):
     yield start
     for one in opened:
         one.close()
+    for run in Runs(terminal.runs).all():
+        run.set_desired(Desired.STOPPED)  # a trainer of its own session outlives a failed test
 
 
 def test_train_pause_resume_detach_watch_and_stop(terminal, window):
