@@ -20,7 +20,7 @@ class Poller:
     """Follows runs until it is stopped.
 
     :param changed: called in the poller's thread with all views, whenever one has changed; at
-        first also while runs are being opened, so that something is seen soon.
+        first also when the first run has been opened, so that something is seen soon.
     """
 
     def __init__(self, runs: Sequence[Run], changed: Callable[[tuple[RunView, ...]], None]) -> None:
@@ -68,7 +68,9 @@ class Poller:
             )
         # SQLite lets others work while it reads, so that many runs open in less time
         with ThreadPoolExecutor(_OPENERS) as pool:
-            for number, _ in enumerate(pool.map(lambda feed: feed.poll(keys), self._feeds), 1):
-                if number in (1, 200):
-                    self._changed(tuple(feed.view for feed in self._feeds))
+            opened = pool.map(lambda feed: feed.poll(keys), self._feeds)
+            next(opened, None)
+            self._changed(tuple(feed.view for feed in self._feeds))
+            for _ in opened:
+                pass
         return tuple(feed.view for feed in self._feeds)

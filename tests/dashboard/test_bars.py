@@ -22,24 +22,11 @@ from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.feed import Feed
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from tests.cli.terminal import SMALL
+from tests.dashboard.conftest import Window
 from tests.dashboard.runs_helper import make_run, trace
-from tests.dashboard.test_terminal import Window
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STEPS = 100_000
-
-
-@pytest.fixture
-def window(terminal):
-    opened = []
-
-    def start(*arguments, **size):
-        opened.append(Window(terminal, *arguments, **size))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
 
 
 def test_first_frame_against_an_empty_app(tmp_path):
