@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from engine.config import MLPConfig, RunConfig, brief
+from engine.config import DataConfig, MLPConfig, RunConfig, brief
 from engine.control import Control
-from engine.data import Progress, load_dataset, prepare
+from engine.data import Dataset, Progress, load_dataset, prepare
 from engine.devices import choose_device
 from engine.errors import CheckpointError, ConfigError
 from engine.events import Event, RunEnded, Warned
@@ -22,6 +22,21 @@ from engine.store import StoreWriter
 from engine.training import Trainer
 
 _MUST_AGREE = ("torch", "device", "threads", "data_sha256", "system")
+
+
+class Load(Protocol):
+    """As :func:`engine.data.load_dataset`."""
+
+    def __call__(
+        self,
+        config: DataConfig,
+        *,
+        device: torch.device,
+        cache_dir: Path,
+        progress: Progress | None = None,
+    ) -> Dataset:
+        """Give the data of a configuration."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,7 @@ class Sitting:
     :ivar allow_inexact: go on although versions, device, threads or data have changed.
     :ivar config: take the place of the run's own configuration, and are kept as that once
         training can begin: new limits.
+    :ivar load: gives the data set.
     """
 
     control: Control
@@ -43,6 +59,7 @@ class Sitting:
     progress: Progress | None = None
     allow_inexact: bool = False
     config: RunConfig | None = None
+    load: Load = load_dataset
 
 
 def sit(run: Run, sitting: Sitting) -> RunEnded:
@@ -61,7 +78,7 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
             torch.set_num_threads(config.threads)
         warnings: list[str] = []
         state = newest_state(run, warnings.append)
-        dataset = load_dataset(
+        dataset = sitting.load(
             config.data, device=device, cache_dir=sitting.data_dir, progress=sitting.progress
         )
         trainer = Trainer(config, dataset, device, sitting.control, state)

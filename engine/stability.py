@@ -1,23 +1,33 @@
 """How stable methods are in the step size: the cells of a sweep, summed up over seeds.
 
 Pure functions of a sweep and the states of its runs; nothing here looks at the disk.
+
+The measure of stability is *stable width*: with a level of the training loss that is common to all
+methods, a step size is stable where every seed was trained to its end, none diverged, and the
+median final training loss is at or below the level; the width is log10(largest / smallest) over
+the widest unbroken stretch of stable step sizes, in decades. A level relative to each method's own
+best would count a method as stable that learns badly everywhere.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
-from engine.sweeps import Cell, CellState, Status, Sweep
+from engine.cells import CellState, Status
+from engine.sweeps import Cell, Sweep
 
 _STILL_TO_COME: tuple[Status, ...] = ("waiting", "running", "paused", "interrupted", "unreadable")
 
 
 @dataclass(frozen=True, slots=True)
 class CellSummary:
-    """The seeds of one method at one step size."""
+    """The seeds of one row at one step size."""
 
+    row: str
     method: str
     tau: float
     tau_theta: float | None
@@ -28,9 +38,9 @@ class CellSummary:
     losses: tuple[float, ...]
     """Latest training losses of the seeds that did not diverge and were evaluated."""
     loss: float | None
-    """Mean of those; None where there are none."""
+    """Median of those; None where there are none."""
     accuracy: float | None
-    """Mean validation accuracy of the same seeds, a fraction."""
+    """Median validation accuracy of the same seeds, a fraction."""
     diverged: int
     """Seeds that diverged."""
     first_bad_step: int | None
@@ -62,12 +72,12 @@ class CellSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class MethodSummary:
+class RowSummary:
     """What a row of the grid comes to."""
 
-    method: str
+    label: str
     best_tau: float | None
-    """Step size of the least final mean loss; None where no cell is final."""
+    """Step size of the least final median loss; None where no cell is final."""
     best_loss: float | None
     width: float | None
     """Stable width in decades; None where no step size is stable."""
@@ -83,12 +93,14 @@ class Stability:
 
     taus: tuple[float, ...]
     """Columns, largest first."""
-    methods: tuple[MethodSummary, ...]
-    """Rows, in the order of the sweep."""
+    rows: tuple[RowSummary, ...]
+    """In the order of the sweep."""
     cells: Mapping[tuple[str, float], CellSummary] = field(default_factory=dict)
-    """By method and tau; a place the sweep leaves out is missing."""
+    """By row and tau; a place the sweep leaves out is missing."""
     epochs: int = 0
     """Epochs every run is trained for."""
+    level: float | None = None
+    """Final training loss at or below which a step size is stable; None: nothing is known yet."""
 
     @property
     def done(self) -> int:
@@ -100,26 +112,29 @@ def summarize_sweep(sweep: Sweep, states: Sequence[CellState], *, share: float =
     """The grid of a sweep.
 
     :param states: one per cell of the sweep, in its order.
-    :param share: see :func:`summarize_method`.
+    :param share: see :func:`common_level`; unused where the sweep has a level of its own.
     """
     groups: dict[tuple[str, float], list[tuple[Cell, CellState]]] = {}
     for cell, state in zip(sweep.cells, states, strict=True):
-        groups.setdefault((cell.method, cell.tau), []).append((cell, state))
+        groups.setdefault((cell.label, cell.tau), []).append((cell, state))
     cells = {key: summarize_cell(group) for key, group in groups.items()}
-    initial = _mean([s.initial_loss for s in states if s.initial_loss is not None])
-    threshold = learned_threshold(initial, cells.values(), share)
-    methods = tuple(
-        summarize_method([cell for cell in cells.values() if cell.method == method], threshold)
-        for method in dict.fromkeys(cell.method for cell in sweep.cells)
+    initial = _median([s.initial_loss for s in states if s.initial_loss is not None])
+    level = common_level(initial, cells.values(), share)
+    if sweep.level is not None:
+        # what ends where it began has learned nothing, whatever the level
+        level = sweep.level if initial is None else min(sweep.level, initial)
+    rows = tuple(
+        summarize_row([cell for cell in cells.values() if cell.row == row], level)
+        for row in dict.fromkeys(cell.label for cell in sweep.cells)
     )
     taus = tuple(sorted({cell.tau for cell in sweep.cells}, reverse=True))
-    return Stability(taus, methods, cells, sweep.epochs)
+    return Stability(taus, rows, cells, sweep.epochs, level)
 
 
 def summarize_cell(seeds: Sequence[tuple[Cell, CellState]]) -> CellSummary:
-    """One method at one step size; seeds that diverged count as that and in no mean.
+    """One row at one step size; seeds that diverged count as that and in no median.
 
-    :param seeds: at least one run, all of the same method and tau.
+    :param seeds: at least one run, all of the same row and tau.
     """
     first = seeds[0][0]
     states = [state for _, state in seeds]
@@ -131,14 +146,15 @@ def summarize_cell(seeds: Sequence[tuple[Cell, CellState]]) -> CellSummary:
         worst = next((state for state in states if state.status == "unreadable"), None)
     losses = tuple(state.train_loss for state in sound if state.train_loss is not None)
     return CellSummary(
+        row=first.label,
         method=first.method,
         tau=first.tau,
         tau_theta=first.tau_theta,
         statuses=tuple(state.status for state in states),
-        runs=tuple(cell.run for cell, _ in seeds if cell.run is not None),
+        runs=tuple(cell.run for cell, state in seeds if cell.run is not None and state.made),
         losses=losses,
-        loss=_mean(losses),
-        accuracy=_mean([s.val_accuracy for s in sound if s.val_accuracy is not None]),
+        loss=_median(losses),
+        accuracy=_median([s.val_accuracy for s in sound if s.val_accuracy is not None]),
         diverged=len(bad),
         first_bad_step=min(steps, default=None),
         cause=worst.cause if worst else "",
@@ -146,16 +162,14 @@ def summarize_cell(seeds: Sequence[tuple[Cell, CellState]]) -> CellSummary:
     )
 
 
-def learned_threshold(
-    initial: float | None, cells: Iterable[CellSummary], share: float
-) -> float | None:
-    """Greatest mean final loss at which a cell counts as having learned.
+def common_level(initial: float | None, cells: Iterable[CellSummary], share: float) -> float | None:
+    """Greatest median final loss at which a cell counts as having learned.
 
-    It lies ``share`` of the way down from the loss before training to the least mean final loss of
-    the whole sweep, so that all methods are held to the same measure, whatever the classes and
+    It lies ``share`` of the way down from the loss before training to the least median final loss
+    of the whole sweep, so that all methods are held to the same measure, whatever the classes and
     however short the training. None where nothing is known or nothing was learned.
 
-    :param initial: mean training loss before the first step.
+    :param initial: median training loss before the first step.
     """
     finals = [cell.loss for cell in cells if cell.final and cell.loss is not None]
     if initial is None or not finals or not min(finals) < initial:
@@ -163,36 +177,36 @@ def learned_threshold(
     return initial - share * (initial - min(finals))
 
 
-def summarize_method(cells: Sequence[CellSummary], threshold: float | None) -> MethodSummary:
-    """Best step size and stable width of one method.
+def summarize_row(cells: Sequence[CellSummary], level: float | None) -> RowSummary:
+    """Best step size and stable width of one row.
 
-    The *best* tau has the least mean final training loss among the taus where every seed finished
-    and none diverged; of equals the larger. A tau is *stable* if every seed finished, none
-    diverged, and the mean final training loss is at most ``threshold`` (:func:`learned_threshold`:
-    half of what the sweep's best cell achieved, unless told otherwise). The *stable width* is
-    log10(largest / smallest) over the stable taus that lie around the best one without a gap among
-    the method's own taus: 0.0 where that is one tau alone, None where the best one is not stable.
+    The *best* tau has the least median final training loss among the taus where every seed was
+    trained to its end and none diverged; of equals the larger. For the stable width see the top
+    of this module: 0.0 where one tau alone is stable, None where none is.
 
-    :param cells: at least one, all of the same method.
+    :param cells: at least one, all of the same row.
+    :param level: common to all rows; None: no step size is stable.
     """
     ordered = sorted(cells, key=lambda cell: cell.tau, reverse=True)
-    stable = [_is_stable(cell, threshold) for cell in ordered]
+    stable = [_is_stable(cell, level) for cell in ordered]
     finals = [
         (cell.loss, i) for i, cell in enumerate(ordered) if cell.final and cell.loss is not None
     ]
     best_loss, best = min(finals, default=(None, None))
+    stretches = [
+        [i for i, _ in group]
+        for is_stable, group in groupby(enumerate(stable), key=lambda pair: pair[1])
+        if is_stable
+    ]
     width, at_edge = None, False
-    if best is not None and stable[best]:
-        first = last = best
-        while first > 0 and stable[first - 1]:
-            first -= 1
-        while last < len(ordered) - 1 and stable[last + 1]:
-            last += 1
+    for found in stretches:
         # the quotient of two allowed numbers may overflow, the difference can not
-        width = math.log10(ordered[first].tau) - math.log10(ordered[last].tau)
-        at_edge = first == 0 or last == len(ordered) - 1
-    return MethodSummary(
-        method=ordered[0].method,
+        length = math.log10(ordered[found[0]].tau) - math.log10(ordered[found[-1]].tau)
+        if width is None or length > width:
+            width = length
+            at_edge = found[0] == 0 or found[-1] == len(ordered) - 1
+    return RowSummary(
+        label=ordered[0].row,
         best_tau=None if best is None else ordered[best].tau,
         best_loss=best_loss,
         width=width,
@@ -201,14 +215,13 @@ def summarize_method(cells: Sequence[CellSummary], threshold: float | None) -> M
     )
 
 
-def _is_stable(cell: CellSummary, threshold: float | None) -> bool:
-    return cell.final and threshold is not None and cell.loss is not None and cell.loss <= threshold
+def _is_stable(cell: CellSummary, level: float | None) -> bool:
+    return cell.final and level is not None and cell.loss is not None and cell.loss <= level
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _median(values: Sequence[float]) -> float | None:
     finite = [value for value in values if math.isfinite(value)]
-    # divided first: the sum of a few huge losses would be infinite
-    return math.fsum(value / len(finite) for value in finite) if finite else None
+    return statistics.median(finite) if finite else None
 
 
 def _or_infinity(step: int | None) -> float:

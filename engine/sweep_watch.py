@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.cells import WAITING, CellState, read_cell
 from engine.errors import StorageError
 from engine.locks import is_locked
 from engine.stability import Stability, summarize_sweep
-from engine.sweeps import WAITING, Cell, CellState, Sweep, load_sweep, read_cell, sweep_file
+from engine.sweeps import Cell, Sweep, load_sweep, sweep_file
 
 _Mark = tuple[int, int, int] | None
 _Signature = tuple[_Mark, _Mark, bool]

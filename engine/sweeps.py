@@ -1,8 +1,8 @@
-"""Sweeps: which runs make up a grid of methods, step sizes and seeds, and how each of them is.
+"""Sweeps and comparisons: which runs make up a table of rows, step sizes and seeds.
 
-A sweep is a folder ``<runs root>/<sweep id>/`` with one file, ``sweep.json``; its runs are ordinary
+A sweep is a folder ``<runs root>/<sweep id>/`` with a file ``sweep.json``; its runs are ordinary
 runs beside it. Lists of runs pass it over, because it has no ``config.yaml``. Nothing here needs
-the configuration of a run, so that a grid is on the screen at once.
+to check the configuration of a run, so that a grid is on the screen at once.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import json
 import math
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from engine.atomic_files import PRIVATE_FOLDER, replace_bytes, storage_errors, sync_folder
 from engine.errors import ConfigError, StorageError
-from engine.locks import is_locked
-from engine.store_reader import StoreReader
 
 VERSION = 1
 """Of the file's format."""
-MAX_BYTES = 1 << 22
+MAX_BYTES = 1 << 25
 """Largest ``sweep.json``."""
-MAX_CELLS = 10_000
+MAX_CELLS = 100_000
 """Most runs of a sweep."""
 
 _FILE = "sweep.json"
@@ -33,24 +32,8 @@ _ID = re.compile(r"(?!latest\Z)[a-z0-9][a-z0-9-]{0,63}")
 _METHOD = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MAX_TEXT = 200
 
-Status = Literal[
-    "waiting",
-    "running",
-    "paused",
-    "finished",
-    "stopped",
-    "interrupted",
-    "diverged",
-    "unreadable",
-]
-_STORED: dict[str, Status] = {
-    "created": "waiting",
-    "running": "running",
-    "paused": "paused",
-    "finished": "finished",
-    "stopped": "stopped",
-    "diverged": "diverged",
-}
+Kind = Literal["sweep", "comparison"]
+"""A grid of step sizes, or variants with one step size each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,51 +44,36 @@ class Cell:
     tau: float
     """Step size."""
     tau_theta: float | None
-    """Proximal step size; None for BackProp, which has none. One a method."""
+    """Proximal step size; None for BackProp, which has none. One a row."""
     seed: int
     run: str | None = None
-    """Id of the run; None before it was made."""
+    """Id of the run; there may be no such run yet. None: it has no name yet."""
+    row: str = ""
+    """What tells it from other cells of its method, tau and seed."""
+
+    @property
+    def label(self) -> str:
+        """The row of the grid it belongs to."""
+        return self.row or self.method
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A grid of runs that differ in method, step size and seed only."""
+    """Runs that differ by row, step size and seed only."""
 
     id: str
     preset: str
+    """What is trained, for people."""
     epochs: int
+    """Of the row that is trained longest."""
     created: float
     """Seconds since the epoch."""
     cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CellState:
-    """How one run of a sweep is; metrics are those of its latest evaluation."""
-
-    status: Status
-    train_loss: float | None = None
-    """Mean over all training samples; may be NaN or infinite."""
-    val_accuracy: float | None = None
-    """A fraction."""
-    epoch: float = 0.0
-    """Epochs trained so far."""
-    initial_loss: float | None = None
-    """``train_loss`` before the first step."""
-    first_bad_step: int | None = None
-    """Where a loss or an update was first not finite."""
-    cause: str = ""
-    """What was not finite then; for ``unreadable`` what is wrong; else why the run ended."""
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the training loss is lost for good."""
-        not_finite = self.train_loss is not None and not math.isfinite(self.train_loss)
-        return self.status == "diverged" or not_finite
-
-
-WAITING = CellState("waiting")
-"""A cell whose run was not made yet."""
+    kind: Kind = "sweep"
+    level: float | None = None
+    """Training loss at or below which a step size counts as stable; None: made from the runs."""
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By row: the configuration document of its runs, but for step size and seed."""
 
 
 def save_sweep(root: Path, sweep: Sweep) -> None:
@@ -185,58 +153,6 @@ def sweep_file(root: Path, id: str) -> Path:
     return root / id / _FILE
 
 
-def read_cell(root: Path, cell: Cell) -> CellState:
-    """How the run of a cell is now.
-
-    A store that can not be read is a state too, ``unreadable``: one must not hide the others.
-
-    :param root: folder of the runs.
-    """
-    if cell.run is None:
-        return WAITING
-    folder = root / cell.run
-    try:
-        with StoreReader(folder / "run.db") as reader:
-            state = _read(reader)
-            if state.status == "running" and not is_locked(folder / "lock"):
-                # it may have ended between our two looks; if so, its last word is stored by now
-                state = _read(reader)
-                if state.status == "running":
-                    return replace(state, status="interrupted")
-            if state.status == "waiting" and is_locked(folder / "lock"):
-                return replace(state, status="running")  # it gets its data ready
-    except (StorageError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
-        return CellState("unreadable", cause=str(error))
-    return state
-
-
-def _read(reader: StoreReader) -> CellState:
-    state = reader.state()
-    metrics = state.get("metrics", {})
-    status = _STORED.get(state.get("status", "created"), "unreadable")
-    steps, losses = reader.series("train_loss")
-    bad_step, cause = None, str(state.get("reason") or "")
-    if status == "diverged":
-        # a run that was rewound past a divergence has none stored any more
-        for event in reader.events():
-            if event.kind == "Diverged":
-                bad_step, cause = event.step, str(event.payload.get("cause", cause))
-                break
-    return CellState(
-        status=status,
-        train_loss=_float(metrics.get("train_loss")),
-        val_accuracy=_float(metrics.get("val_accuracy")),
-        epoch=_float(state.get("epoch")) or 0.0,
-        initial_loss=float(losses[0]) if len(steps) and steps[0] == 0 else None,
-        first_bad_step=bad_step,
-        cause=cause,
-    )
-
-
-def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
 def _sweep(id: str, found: dict[str, Any]) -> Sweep:
     cells = found["cells"]
     if not isinstance(cells, list) or len(cells) > MAX_CELLS:
@@ -247,9 +163,19 @@ def _sweep(id: str, found: dict[str, Any]) -> Sweep:
         epochs=found["epochs"],
         created=found["created"],
         cells=tuple(
-            Cell(cell["method"], cell["tau"], cell["tau_theta"], cell["seed"], cell.get("run"))
+            Cell(
+                cell["method"],
+                cell["tau"],
+                cell["tau_theta"],
+                cell["seed"],
+                cell.get("run"),
+                cell.get("row", ""),
+            )
             for cell in cells
         ),
+        kind=found.get("kind", "sweep"),
+        level=found.get("level"),
+        configs=found.get("configs", {}),
     )
 
 
@@ -262,20 +188,27 @@ def _check(sweep: Sweep) -> None:
         raise ConfigError(f"epochs: expected an integer of at least 0, found {sweep.epochs!r}")
     if not _is_number(sweep.created):
         raise ConfigError("created: expected seconds since the epoch")
+    if sweep.kind not in ("sweep", "comparison"):
+        raise ConfigError(f"kind: expected 'sweep' or 'comparison', found {sweep.kind!r}")
+    if sweep.level is not None and not (_is_number(sweep.level) and sweep.level > 0):
+        raise ConfigError("level: expected a training loss greater than 0, or null")
+    if not (isinstance(sweep.configs, Mapping) and all(map(_is_mapping, sweep.configs.values()))):
+        raise ConfigError("configs: expected a mapping of rows to configurations")
     if len(sweep.cells) > MAX_CELLS:
         raise ConfigError(f"cells: expected at most {MAX_CELLS}, found {len(sweep.cells)}")
     places: set[tuple[str, float, int]] = set()
-    theta: dict[str, float | None] = {}
+    rows: dict[str, tuple[str, float | None]] = {}
     for number, cell in enumerate(sweep.cells):
         where = f"cells[{number}]"
         _check_cell(cell, where)
-        place = (cell.method, cell.tau, cell.seed)
+        place = (cell.label, cell.tau, cell.seed)
         if place in places:
-            raise ConfigError(f"{where}: method, tau and seed are those of an earlier cell")
+            raise ConfigError(f"{where}: row, tau and seed are those of an earlier cell")
         places.add(place)
         # a mean over runs that differ in more than the seed would mean nothing
-        if theta.setdefault(cell.method, cell.tau_theta) != cell.tau_theta:
-            raise ConfigError(f"{where}.tau_theta: expected the same in all cells of a method")
+        same = (cell.method, cell.tau_theta)
+        if rows.setdefault(cell.label, same) != same:
+            raise ConfigError(f"{where}: expected one method and one tau_theta in a row")
 
 
 def _check_cell(cell: Cell, where: str) -> None:
@@ -287,9 +220,15 @@ def _check_cell(cell: Cell, where: str) -> None:
         raise ConfigError(f"{where}.tau_theta: expected a number greater than 0, or null")
     if not _is_integer(cell.seed):
         raise ConfigError(f"{where}.seed: expected an integer of at least 0")
+    if not (isinstance(cell.row, str) and len(cell.row) <= _MAX_TEXT):
+        raise ConfigError(f"{where}.row: expected text of at most {_MAX_TEXT} characters")
     # the id becomes a path, so it must not lead out of the folder
     if cell.run is not None and not (isinstance(cell.run, str) and _ID.fullmatch(cell.run)):
         raise ConfigError(f"{where}.run: expected the id of a run, or null")
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _is_number(value: object) -> bool:

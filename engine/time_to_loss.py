@@ -44,13 +44,13 @@ class Family:
 
 
 FAMILIES = (
-    Family("backprop Nesterov", "backprop", _NESTEROV, (0.02, 0.05, 0.2)),
+    Family("backprop Nesterov", "backprop", _NESTEROV, (0.01, 0.03, 0.1)),
     Family("backprop Adam", "backprop", {"optimizer.name": "adam"}, (1e-4, 3e-4, 1e-3)),
     Family(
-        "backprop Muon", "backprop", {**_NESTEROV, "optimizer.name": "muon"}, (3e-4, 1e-3, 3e-3)
+        "backprop Muon", "backprop", {**_NESTEROV, "optimizer.name": "muon"}, (1e-3, 3e-3, 1e-2)
     ),
-    Family("exact Nesterov", "exact", _NESTEROV, (0.5, 1.0, 2.0)),
-    Family("cg3 Nesterov", "cg3", _NESTEROV, (0.5, 1.0, 2.0)),
+    Family("exact Nesterov", "exact", _NESTEROV, (1.0, 2.0, 4.0)),
+    Family("cg3 Nesterov", "cg3", _NESTEROV, (1.0, 2.0, 4.0)),
 )
 """What races; tau_theta of the proximal ones is the preset's."""
 

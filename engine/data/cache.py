@@ -125,9 +125,10 @@ def _publish(draft: Path, folder: Path) -> None:
 def _read(folder: Path) -> Decoded | None:
     """What is kept, or nothing where it is missing or damaged."""
     try:
+        # copy on write: torch wants arrays that can be written, and the file stays as it is
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         parts = {
-            part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
+            part: np.load(folder / f"{part}.npy", mmap_mode="c", allow_pickle=False)
             for part in _PARTS
         }
         arrays = Arrays(**parts, classes=tuple(meta["classes"]), scale=int(meta["scale"]))

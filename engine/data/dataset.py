@@ -24,15 +24,22 @@ _STATISTICS_CHUNK = 2000
 class Split:
     """A part of the data on the device.
 
-    :ivar images: uint8 ``(N, C, H, W)``.
+    :ivar images: uint8 ``(M, C, H, W)``.
     :ivar labels: int64 ``(N,)``.
+    :ivar rows: int64 ``(N,)``: where in ``images`` each sample is; None: in their order. On a CPU
+        the images are the decoded file itself, mapped into memory, which processes share.
     """
 
     images: Tensor
     labels: Tensor
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def samples(self) -> Tensor:
+        """The images of this part alone, uint8 ``(N, C, H, W)``, a copy where it is not all."""
+        return self.images if self.rows is None else self.images.index_select(0, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,8 @@ class Dataset:
 
         :param indices: int64 ``(B,)``, on the device.
         """
-        inputs = split.images.index_select(0, indices).to(torch.float32)
+        places = indices if split.rows is None else split.rows.index_select(0, indices)
+        inputs = split.images.index_select(0, places).to(torch.float32)
         return inputs.sub_(self.offset).mul_(self.factor), split.labels.index_select(0, indices)
 
 
@@ -126,18 +134,19 @@ def load_dataset(
     validation, train = order[: config.validation], order[config.validation :]
     train = train[: config.train_samples]
 
-    def part(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
-        return Split(
-            torch.from_numpy(np.array(images)).to(device),
-            torch.from_numpy(np.array(labels)).to(device),
-        )
+    def part(
+        images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> Split:
+        chosen = torch.from_numpy(labels[rows]).to(device)
+        if device.type == "cpu":
+            return Split(torch.from_numpy(images), chosen, torch.from_numpy(rows))
+        return Split(torch.from_numpy(images[rows]).to(device), chosen)
 
-    train_images = arrays.train_images[train]
-    offset, factor = _normalisation(config.normalize, train_images, arrays.scale)
+    offset, factor = _normalisation(config.normalize, arrays.train_images, train, arrays.scale)
     return Dataset(
-        train=part(train_images, arrays.train_labels[train]),
-        validation=part(arrays.train_images[validation], arrays.train_labels[validation]),
-        test=part(arrays.test_images, arrays.test_labels),
+        train=part(arrays.train_images, arrays.train_labels, train),
+        validation=part(arrays.train_images, arrays.train_labels, validation),
+        test=part(arrays.test_images, arrays.test_labels, np.arange(len(arrays.test_labels))),
         label=config.label or source_of(config, cache_dir).label,
         digest=found.digest,
         classes=arrays.classes,
@@ -146,20 +155,46 @@ def load_dataset(
     )
 
 
+class KeptDataset:
+    """Keeps the data set that was loaded last, for a process that trains run after run."""
+
+    def __init__(self) -> None:
+        self._key: tuple[DataConfig, torch.device, Path] | None = None
+        self._dataset: Dataset | None = None
+
+    def load(
+        self,
+        config: DataConfig,
+        *,
+        device: torch.device,
+        cache_dir: Path,
+        progress: Progress | None = None,
+    ) -> Dataset:
+        """As :func:`load_dataset`. What changes on disk meanwhile is not seen."""
+        key = (config, device, cache_dir)
+        if self._dataset is None or key != self._key:
+            self._dataset = None  # there may be no room for two
+            self._dataset = load_dataset(
+                config, device=device, cache_dir=cache_dir, progress=progress
+            )
+            self._key = key
+        return self._dataset
+
+
 def _normalisation(
-    kind: str, images: NDArray[np.uint8], scale: int
+    kind: str, images: NDArray[np.uint8], rows: NDArray[np.int64], scale: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Offset and factor per pixel, from the training samples alone."""
     if kind == "unit":
         return np.zeros((1, 1, 1), np.float32), np.full((1, 1, 1), 1 / scale, np.float32)
     total = np.zeros(images.shape[1:])
     squares = np.zeros(images.shape[1:])
-    for start in range(0, len(images), _STATISTICS_CHUNK):
-        chunk = images[start : start + _STATISTICS_CHUNK].astype(np.float64)
+    for start in range(0, len(rows), _STATISTICS_CHUNK):
+        chunk = images[rows[start : start + _STATISTICS_CHUNK]].astype(np.float64)
         total += chunk.sum(axis=0)
         squares += (chunk**2).sum(axis=0)
-    mean = total / len(images)
-    deviation = np.sqrt(np.maximum(squares / len(images) - mean**2, 0.0))
+    mean = total / len(rows)
+    deviation = np.sqrt(np.maximum(squares / len(rows) - mean**2, 0.0))
     # a pixel that is the same in all samples stays zero, whatever the test samples have there
     factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-3)
     return mean.astype(np.float32), factor.astype(np.float32)

@@ -14,10 +14,11 @@ from rich.cells import cell_len
 from textual.app import App
 from textual.pilot import Pilot
 
+from engine.cells import CellState
 from engine.runs import Runs
 from engine.stability import Stability, summarize_sweep
 from engine.store import StoreWriter
-from engine.sweeps import Cell, CellState, Sweep, save_sweep
+from engine.sweeps import Cell, Sweep, save_sweep
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.messages import RunsChosen
 from proxprop_cli.dashboard.screens.grid import GridScreen, write_csv
@@ -25,13 +26,12 @@ from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.widgets.stability_cells import (
     Scale,
-    format_number,
-    format_tau,
     reads_on,
     viridis,
 )
 from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
 from proxprop_cli.dashboard.widgets.stability_layout import arrange
+from proxprop_cli.numbers import format_number, format_tau
 from tests.dashboard.runs_helper import in_app
 from tests.dashboard.sweep_helper import TAUS, Made, a_grid, make_sweep, write_state
 
@@ -258,9 +258,7 @@ def a_table() -> Stability:
 def test_every_size_down_to_one_by_one() -> None:
     table = a_table()
     names = ("exact", "長い名前の方法です", "x" * 40, "a\x1b[2Jb[red]")
-    methods = tuple(
-        replace(row, method=name) for row, name in zip(table.methods, names, strict=True)
-    )
+    named = tuple(replace(row, label=name) for row, name in zip(table.rows, names, strict=True))
 
     class Bare(App[None]):
         def compose(self):  # type: ignore[no-untyped-def]
@@ -274,7 +272,7 @@ def test_every_size_down_to_one_by_one() -> None:
             for width in (1, 2, 3, 5, 9, 13, 20, 33, 60, 80, 120):
                 for height in (1, 2, 3, 5, 9, 30):
                     await pilot.resize_terminal(width, height)
-                    for found in (Stability((), ()), replace(table, methods=methods), table):
+                    for found in (Stability((), ()), replace(table, rows=named), table):
                         grid.table = found
                         for rows, columns in ((0, 0), (9, 9), (-9, -4)):
                             grid.action_move(rows, columns)

@@ -12,22 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from engine.cells import CellState, read_cell
 from engine.config import RunConfig
 from engine.errors import ConfigError, StorageError
 from engine.locks import RunLock
 from engine.runs import Runs
-from engine.stability import Stability, learned_threshold, summarize_cell, summarize_sweep
+from engine.stability import Stability, common_level, summarize_cell, summarize_sweep
 from engine.store import StoreWriter
 from engine.sweep_watch import SweepWatch
 from engine.sweeps import (
     MAX_BYTES,
     MAX_CELLS,
     Cell,
-    CellState,
     Sweep,
     all_sweeps,
     load_sweep,
-    read_cell,
     save_sweep,
 )
 from tests.dashboard.sweep_helper import INITIAL_LOSS, Made, a_grid, make_sweep, write_run
@@ -169,8 +168,12 @@ def test_a_run_is_alive_while_it_is_locked(tmp_path: Path) -> None:
 
 def test_a_run_that_can_not_be_read_is_a_state(tmp_path: Path) -> None:
     state = read_cell(tmp_path, A_CELL)
+    assert (state.status, state.made) == ("waiting", False)
+    (tmp_path / "run-a").mkdir()
+    state = read_cell(tmp_path, A_CELL)
     assert state.status == "unreadable"
     assert "run.db" in state.cause
+    (tmp_path / "run-a").rmdir()
     write_run(Runs(tmp_path), "run-a", RunConfig(), Made())
     (tmp_path / "run-a" / "run.db").write_bytes(b"nonsense" * 1000)
     assert read_cell(tmp_path, A_CELL).status == "unreadable"
@@ -197,7 +200,9 @@ def test_a_summary_counts_what_diverged_and_averages_the_rest() -> None:
     assert summarize_cell(seeds[:2]).final
 
 
-def grid(*rows: tuple[str, dict[float, float | None]], order: int = 0) -> Stability:
+def grid(
+    *rows: tuple[str, dict[float, float | None]], order: int = 0, level: float | None = None
+) -> Stability:
     """A sweep of one seed; a loss of None diverged."""
     cells = [
         (
@@ -210,7 +215,7 @@ def grid(*rows: tuple[str, dict[float, float | None]], order: int = 0) -> Stabil
         for tau, loss in losses.items()
     ]
     random.Random(order).shuffle(cells)
-    sweep = Sweep("s", "p", 1, 0.0, tuple(cell for cell, _ in cells))
+    sweep = Sweep("s", "p", 1, 0.0, tuple(cell for cell, _ in cells), level=level)
     return summarize_sweep(sweep, [state for _, state in cells])
 
 
@@ -219,19 +224,53 @@ def test_best_and_width_of_a_row() -> None:
     losses = {100.0: None, 10.0: 1.2, 1.0: 0.2, 0.1: 1.0, 0.01: 1.1, 0.001: 1.9, 1e-4: 0.3}
     for order in range(5):
         found = grid(("exact", losses), order=order)
-        (row,) = found.methods
+        (row,) = found.rows
         assert found.taus == (100.0, 10.0, 1.0, 0.1, 0.01, 0.001, 1e-4)
         assert (row.best_tau, row.best_loss) == (1.0, 0.2)
         assert row.width == pytest.approx(2.0)
         assert not row.at_edge
 
 
+PAPER = {
+    "backprop": (None, None, None, None, None, 0.524, 0.091, 0.637, 1.531),
+    "cg1": (77.9, 0.079, 0.145, 0.667, 0.991, 1.481, 1.593, 1.881, 2.184),
+    "cg3": (94.7, 0.644, 0.031, 2e-3, 0.012, 1.029, 1.334, 1.814, 2.175),
+    "cg5": (66.5, 0.190, 0.027, 3e-4, 2e-3, 0.399, 1.049, 1.765, 2.175),
+}
+"""Table 1 of the paper."""
+PAPER_TAUS = (50.0, 10.0, 5.0, 1.0, 0.5, 0.1, 0.05, 5e-3, 5e-4)
+
+
+@pytest.mark.parametrize(
+    ("level", "widths"), [(0.65, (1.3, 0.3, 1.3, 2.0)), (1.1, (1.3, 1.3, 2.0, 2.3))]
+)
+def test_the_widths_of_the_paper_s_table(level: float, widths: tuple[float, ...]) -> None:
+    rows = [(name, dict(zip(PAPER_TAUS, losses, strict=True))) for name, losses in PAPER.items()]
+    found = grid(*rows, level=level)
+    assert found.level == level
+    by_name = {row.label: row for row in found.rows}
+    assert [round(by_name[name].width or 0, 1) for name in PAPER] == list(widths)
+    assert [by_name[name].best_tau for name in PAPER] == [0.05, 10.0, 1.0, 1.0]
+
+
+def test_what_ends_above_where_it_began_has_learned_nothing() -> None:
+    (row,) = grid(("exact", {1.0: 2.5, 0.1: 1.9}), level=3.0).rows
+    assert (row.width, row.at_edge) == (0.0, True)
+
+
+def test_the_widest_stretch_counts_wherever_the_best_is() -> None:
+    losses = {100.0: 0.1, 10.0: 1.9, 1.0: 0.5, 0.1: 0.5, 0.01: 0.5, 1e-3: 1.9}
+    (row,) = grid(("exact", losses)).rows
+    assert (row.best_tau, row.at_edge) == (100.0, False)
+    assert row.width == pytest.approx(2.0)
+
+
 def test_ties_go_to_the_larger_step_size_and_one_alone_has_no_width() -> None:
-    (row,) = grid(("exact", {1.0: 0.2, 0.3: 0.2, 0.1: 1.9})).methods
+    (row,) = grid(("exact", {1.0: 0.2, 0.3: 0.2, 0.1: 1.9})).rows
     assert row.best_tau == 1.0
     assert row.width == pytest.approx(math.log10(1 / 0.3))
     assert row.at_edge
-    (row,) = grid(("exact", {0.5: 0.2})).methods
+    (row,) = grid(("exact", {0.5: 0.2})).rows
     assert (row.best_tau, row.width, row.at_edge) == (0.5, 0.0, True)
 
 
@@ -240,8 +279,8 @@ def test_all_methods_are_held_to_the_same_measure() -> None:
         ("exact", {10.0: None, 1.0: 0.0002, 0.1: 0.2, 0.01: 1.9}),
         ("backprop", {10.0: None, 1.0: None, 0.1: None, 0.01: 1.5}),
         ("cg1", {10.0: None, 1.0: None, 0.1: None, 0.01: None}),
-    ).methods
-    by_name = {row.method: row for row in rows}
+    ).rows
+    by_name = {row.label: row for row in rows}
     # a loss 1000 times the best one is still one that has learned
     assert by_name["exact"].width == pytest.approx(1.0)
     assert (by_name["backprop"].best_tau, by_name["backprop"].width) == (0.01, None)
@@ -249,8 +288,8 @@ def test_all_methods_are_held_to_the_same_measure() -> None:
 
 
 def test_where_nothing_was_learned_there_is_no_measure() -> None:
-    assert learned_threshold(None, [], 0.5) is None
-    (row,) = grid(("exact", {1.0: 2.5, 0.1: 3.0})).methods
+    assert common_level(None, [], 0.5) is None
+    (row,) = grid(("exact", {1.0: 2.5, 0.1: 3.0})).rows
     assert (row.best_tau, row.width) == (1.0, None)
 
 

@@ -35,6 +35,7 @@ POLL_SECONDS = 0.5
 _USER_FILE = 0o666
 _SHOWN: dict[cells.Shown, str] = {"loss": "training loss", "accuracy": "validation accuracy"}
 _COLUMNS = (
+    "row",
     "method",
     "tau",
     "tau_theta",
@@ -196,13 +197,14 @@ def write_csv(path: Path, grid: Stability) -> None:
     with storage_errors(path), replacing(path, mode=_USER_FILE) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        for row in grid.methods:
+        for row in grid.rows:
             for tau in grid.taus:
-                cell = grid.cells.get((row.method, tau))
+                cell = grid.cells.get((row.label, tau))
                 if cell is None:
                     continue
                 writer.writerow(
                     (
+                        plain(cell.row),
                         cell.method,
                         repr(float(tau)),
                         cell.tau_theta,
@@ -244,7 +246,7 @@ def _legend(grid: StabilityGrid, room: int, *, colorful: bool) -> Text:
     scale = grid.scale
     there = {status for cell in grid.table.cells.values() for status in cell.statuses}
     signs = [f"{cells.DIVERGED} k/n seeds diverged"] if "diverged" in there else []
-    ranked = any(row.best_tau is not None for row in grid.table.methods)
+    ranked = any(row.best_tau is not None for row in grid.table.rows)
     signs += [f"{cells.BEST} best"] if ranked else []
     signs += [f"{glyph} {status}" for status, glyph in cells.GLYPHS.items() if status in there]
     signs += ["width in decades of tau"] if ranked else []

@@ -12,6 +12,7 @@ import numpy as np
 from rich.cells import cell_len
 
 from engine.stability import CellSummary, Stability
+from proxprop_cli.numbers import format_number, format_tau
 from proxprop_cli.output import printable
 
 Shown = Literal["loss", "accuracy"]
@@ -143,27 +144,6 @@ def format_value(value: float, shown: Shown, width: int = 7) -> str:
     return format_number(value, width)
 
 
-def format_number(value: float, width: int = 7) -> str:
-    """Three significant digits in at most ``width`` columns, fewer where they do not fit."""
-    if not math.isfinite(value):
-        return str(value)
-    if value == 0:
-        return "0"
-    size = int(f"{value:.2e}".partition("e")[2])  # of what is shown: 9.996 is 10.0
-    tries = [f"{value:.{2 - size}f}"] if -3 <= size <= 2 else []
-    for digits in (2, 1, 0):
-        mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
-        tries.append(f"{mantissa}e{int(exponent)}")
-    return next((text for text in tries if len(text) <= width), tries[-1])
-
-
-def format_tau(tau: float) -> str:
-    """A step size as short as it goes: ``0.05``, ``1e-5``."""
-    text = f"{tau:.3g}"
-    mantissa, e, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if e else text
-
-
 def viridis(position: float) -> tuple[int, int, int]:
     """Red, green and blue (0 to 255) at a position in [0, 1]."""
     place = min(max(position, 0.0), 1.0) * (len(_VIRIDIS) - 1)
@@ -192,10 +172,10 @@ def halfway(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int
     return red, green, blue
 
 
-def detail(table: Stability, method: str, tau: float) -> list[list[str]]:
+def detail(table: Stability, row: str, tau: float) -> list[list[str]]:
     """What there is to say of a cell, the first first: lines of pieces, escaped."""
-    cell = table.cells.get((method, tau))
-    place = [printable(method), f"tau {format_tau(tau)}"]
+    cell = table.cells.get((row, tau))
+    place = [printable(row), f"tau {format_tau(tau)}"]
     if cell is None:
         return [[*place, "not part of the sweep"]]
     if cell.tau_theta is not None:

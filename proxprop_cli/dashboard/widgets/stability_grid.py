@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from engine.stability import CellSummary, MethodSummary, Stability
+from engine.stability import CellSummary, RowSummary, Stability
 from proxprop_cli.dashboard.widgets.stability_cells import (
     BEST,
     CellText,
@@ -23,13 +23,13 @@ from proxprop_cli.dashboard.widgets.stability_cells import (
     Shown,
     cell_text,
     detail,
-    format_tau,
     halfway,
     reads_on,
     value_of,
     viridis,
 )
 from proxprop_cli.dashboard.widgets.stability_layout import DETAIL_LINES, TALL, Layout, arrange
+from proxprop_cli.numbers import format_tau
 from proxprop_cli.output import printable
 
 _CURSOR = "◂"
@@ -126,9 +126,9 @@ class StabilityGrid(Widget, can_focus=True):
     @property
     def cursor(self) -> tuple[str, float] | None:
         """Method and tau of the cell under the cursor; None in an empty grid."""
-        if not self._table.methods or not self._table.taus:
+        if not self._table.rows or not self._table.taus:
             return None
-        return self._table.methods[self._row].method, self._table.taus[self._column]
+        return self._table.rows[self._row].label, self._table.taus[self._column]
 
     def action_move(self, rows: int, columns: int) -> None:
         """Move the cursor by so many cells, as far as there are any."""
@@ -155,7 +155,7 @@ class StabilityGrid(Widget, can_focus=True):
         self._changed()
 
     def _changed(self) -> None:
-        self._row = min(max(self._row, 0), max(len(self._table.methods) - 1, 0))
+        self._row = min(max(self._row, 0), max(len(self._table.rows) - 1, 0))
         self._column = min(max(self._column, 0), max(len(self._table.taus) - 1, 0))
         values = (
             value_of(cell, self._shown) for cell in self._table.cells.values() if not cell.diverged
@@ -169,7 +169,7 @@ class StabilityGrid(Widget, can_focus=True):
             return Strip.blank(0)
         layout = self._layout()
         line = y - 1
-        if not self._table.methods or not self._table.taus:
+        if not self._table.rows or not self._table.taus:
             parts = [self._part("no runs in this sweep", "quiet")] if y == 0 else []
         elif y == 0:
             parts = self._head(layout)
@@ -214,8 +214,8 @@ class StabilityGrid(Widget, can_focus=True):
     def _cells(self, layout: Layout, row: int, line: int) -> list[Segment]:
         """A line of a row; the one in its middle has the numbers."""
         written = line == layout.height // 2
-        summary = self._table.methods[row]
-        name = printable(summary.method)
+        summary = self._table.rows[row]
+        name = printable(summary.label)
         if cell_len(name) > layout.name - 1:
             name = set_cell_size(name, max(layout.name - 2, 0)) + "…"
         style = "here" if row == self._row else "text"
@@ -223,7 +223,7 @@ class StabilityGrid(Widget, can_focus=True):
         parts = [self._part(text, style)]
         for column in layout.taus:
             tau = self._table.taus[column]
-            cell = self._table.cells.get((summary.method, tau))
+            cell = self._table.cells.get((summary.label, tau))
             here = (row, column) == (self._row, self._column)
             parts += self._cell(layout, cell, summary, line, here=here)
         # what may still change stands back
@@ -238,7 +238,7 @@ class StabilityGrid(Widget, can_focus=True):
         return parts
 
     def _cell(
-        self, layout: Layout, cell: CellSummary | None, row: MethodSummary, line: int, *, here: bool
+        self, layout: Layout, cell: CellSummary | None, row: RowSummary, line: int, *, here: bool
     ) -> list[Segment]:
         room = max(layout.cell - 2, 1)
         said = CellText("waiting", "", "", "")

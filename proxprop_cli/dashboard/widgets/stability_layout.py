@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from engine.stability import Stability
-from proxprop_cli.dashboard.widgets.stability_cells import format_tau
+from proxprop_cli.numbers import format_tau
 from proxprop_cli.output import printable
 
 TALL = 3
@@ -52,9 +52,9 @@ def arrange(
     :param cursor: row and column of the cell.
     :param first: row and column that were first in sight before; they stay if they can.
     """
-    longest = max((cell_len(printable(row.method)) for row in table.methods), default=0)
+    longest = max((cell_len(printable(row.label)) for row in table.rows), default=0)
     name = min(longest, _MAX_NAME) + 2
-    labels = [format_tau(row.best_tau) for row in table.methods if row.best_tau is not None]
+    labels = [format_tau(row.best_tau) for row in table.rows if row.best_tau is not None]
     best = max(_BEST, 3 + max(map(len, labels), default=0))
     stable = _WIDTH
     # where it is narrow: first without what can be read from the cells
@@ -70,7 +70,7 @@ def arrange(
     seen = min(max(room // cell, 1), columns)
     left = _follow(first[1], cursor[1], seen, columns)
 
-    count = max(len(table.methods), 1)
+    count = max(len(table.rows), 1)
     lines = max(height - 1, 1)
     # a gap and two lines of detail are worth more than high rows, but less than rows
     tall = TALL if lines >= count * TALL + 3 else 1
@@ -84,7 +84,7 @@ def arrange(
         best=best,
         width=stable,
         height=tall,
-        rows=range(top, min(top + shown, len(table.methods))),
+        rows=range(top, min(top + shown, len(table.rows))),
         detail=1 + shown * tall + gap,
     )
 

@@ -42,7 +42,7 @@ def test_sizes_and_types(cache_dir: Path) -> None:
 def test_the_split_is_a_permutation_of_the_training_part(cache_dir: Path) -> None:
     data = _load(cache_dir, validation=200)
     arrays = prepare(DataConfig(name="digits"), cache_dir=cache_dir).arrays
-    together = torch.cat([data.train.images, data.validation.images]).numpy()
+    together = torch.cat([data.train.samples(), data.validation.samples()]).numpy()
     assert sorted(image.tobytes() for image in together) == sorted(
         image.tobytes() for image in np.asarray(arrays.train_images)
     )
@@ -52,7 +52,7 @@ def test_the_split_is_a_permutation_of_the_training_part(cache_dir: Path) -> Non
             np.asarray(arrays.train_images), arrays.train_labels.tolist(), strict=True
         )
     }
-    found = zip(data.validation.images.numpy(), data.validation.labels.tolist(), strict=True)
+    found = zip(data.validation.samples().numpy(), data.validation.labels.tolist(), strict=True)
     assert all(pairs[image.tobytes()] == label for image, label in found)
 
 
@@ -60,22 +60,22 @@ def test_the_split_depends_on_its_seed_alone(cache_dir: Path) -> None:
     one = _load(cache_dir, validation=200)
     same = _load(cache_dir, validation=200, normalize="standardize", train_samples=50)
     other = _load(cache_dir, validation=200, split_seed=1)
-    assert torch.equal(one.validation.images, same.validation.images)
-    assert torch.equal(one.train.images[:50], same.train.images)
-    assert not torch.equal(one.validation.images, other.validation.images)
-    assert torch.equal(one.test.images, other.test.images)
+    assert torch.equal(one.validation.samples(), same.validation.samples())
+    assert torch.equal(one.train.samples()[:50], same.train.samples())
+    assert not torch.equal(one.validation.samples(), other.validation.samples())
+    assert torch.equal(one.test.samples(), other.test.samples())
     assert one.digest == same.digest == other.digest
 
 
 def test_a_batch(cache_dir: Path) -> None:
     data = _load(cache_dir)
-    before = data.train.images.clone()
+    before = data.train.samples().clone()
     indices = torch.tensor([5, 0, 5])
     inputs, labels = data.batch(data.train, indices)
     assert (inputs.dtype, inputs.shape) == (torch.float32, (3, 1, 8, 8))
     torch.testing.assert_close(inputs, before[indices].float() / 16)
     assert torch.equal(labels, data.train.labels[indices])
-    assert torch.equal(data.train.images, before)
+    assert torch.equal(data.train.samples(), before)
 
 
 def test_unit_pixels_reach_from_0_to_1(cache_dir: Path) -> None:
@@ -85,10 +85,10 @@ def test_unit_pixels_reach_from_0_to_1(cache_dir: Path) -> None:
 
 def test_standardised_by_the_training_samples(cache_dir: Path) -> None:
     data = _load(cache_dir, validation=200, normalize="standardize", train_samples=1000)
-    pixels = data.train.images.double()
+    pixels = data.train.samples().double()
     mean, deviation = pixels.mean(0), pixels.std(0, correction=0)
     varies = deviation > 0
-    expected = torch.where(varies, (data.test.images.double() - mean) / deviation, 0.0)
+    expected = torch.where(varies, (data.test.samples().double() - mean) / deviation, 0.0)
     torch.testing.assert_close(_all(data, data.test), expected.float(), rtol=1e-4, atol=1e-5)
     train = _all(data, data.train).double()
     assert train.mean(0).abs().max() < 1e-5

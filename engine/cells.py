@@ -1,0 +1,116 @@
+"""How one run of a sweep is, as its store tells it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import StorageError
+from engine.locks import is_locked
+from engine.store_reader import StoreReader
+from engine.sweeps import Cell
+
+Status = Literal[
+    "waiting",
+    "running",
+    "paused",
+    "finished",
+    "stopped",
+    "interrupted",
+    "diverged",
+    "unreadable",
+]
+_STORED: dict[str, Status] = {
+    "created": "waiting",
+    "running": "running",
+    "paused": "paused",
+    "finished": "finished",
+    "stopped": "stopped",
+    "diverged": "diverged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CellState:
+    """How one run of a sweep is; metrics are those of its latest evaluation."""
+
+    status: Status
+    train_loss: float | None = None
+    """Mean over all training samples; may be NaN or infinite."""
+    val_accuracy: float | None = None
+    """A fraction."""
+    epoch: float = 0.0
+    """Epochs trained so far."""
+    initial_loss: float | None = None
+    """``train_loss`` before the first step."""
+    first_bad_step: int | None = None
+    """Where a loss or an update was first not finite."""
+    cause: str = ""
+    """What was not finite then; for ``unreadable`` what is wrong; else why the run ended."""
+
+    made: bool = True
+    """Whether there is such a run already."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the training loss is lost for good."""
+        not_finite = self.train_loss is not None and not math.isfinite(self.train_loss)
+        return self.status == "diverged" or not_finite
+
+
+WAITING = CellState("waiting", made=False)
+"""A cell whose run was not made yet."""
+
+
+def read_cell(root: Path, cell: Cell) -> CellState:
+    """How the run of a cell is now.
+
+    A store that can not be read is a state too, ``unreadable``: one must not hide the others.
+
+    :param root: folder of the runs.
+    """
+    if cell.run is None or not (root / cell.run).exists():
+        return WAITING
+    folder = root / cell.run
+    try:
+        with StoreReader(folder / "run.db") as reader:
+            state = _read(reader)
+            if state.status == "running" and not is_locked(folder / "lock"):
+                # it may have ended between our two looks; if so, its last word is stored by now
+                state = _read(reader)
+                if state.status == "running":
+                    return replace(state, status="interrupted")
+            if state.status == "waiting" and is_locked(folder / "lock"):
+                return replace(state, status="running")  # it gets its data ready
+    except (StorageError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        return CellState("unreadable", cause=str(error))
+    return state
+
+
+def _read(reader: StoreReader) -> CellState:
+    state = reader.state()
+    metrics = state.get("metrics", {})
+    status = _STORED.get(state.get("status", "created"), "unreadable")
+    steps, losses = reader.series("train_loss")
+    bad_step, cause = None, str(state.get("reason") or "")
+    if status == "diverged":
+        # a run that was rewound past a divergence has none stored any more
+        for event in reader.events():
+            if event.kind == "Diverged":
+                bad_step, cause = event.step, str(event.payload.get("cause", cause))
+                break
+    return CellState(
+        status=status,
+        train_loss=_float(metrics.get("train_loss")),
+        val_accuracy=_float(metrics.get("val_accuracy")),
+        epoch=_float(state.get("epoch")) or 0.0,
+        initial_loss=float(losses[0]) if len(steps) and steps[0] == 0 else None,
+        first_bad_step=bad_step,
+        cause=cause,
+    )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,198 @@
+"""Training the runs of a sweep, each once, in warm processes side by side."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engine.cells import CellState, read_cell
+from engine.control import Control, Desired
+from engine.errors import ConfigError, ProxPropError
+from engine.run import Run
+from engine.runs import Runs
+from engine.sweep_plan import cell_config, is_same_run, schedule
+from engine.sweeps import Cell, Sweep
+from engine.workers import Outcome, Workers
+
+_LOOK_SECONDS = 0.1
+_BUSY_SECONDS = 1.0
+_DEATHS_ALLOWED = 2
+"""Times a run's process may die before the run is given up."""
+_OVER = ("finished", "diverged")
+
+
+@dataclass(frozen=True, slots=True)
+class CellBegan:
+    """A run is being trained."""
+
+    cell: Cell
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CellEnded:
+    """A run came to an end, or was at its end already."""
+
+    cell: Cell
+    state: CellState
+    kept: bool = False
+    """Whether it was trained before."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellFailed:
+    """A run could not be trained."""
+
+    cell: Cell
+    text: str
+
+
+SweepEvent = CellBegan | CellEnded | CellFailed
+
+
+@dataclass(frozen=True, slots=True)
+class SweepEnded:
+    """How a sitting of a sweep came to its end.
+
+    :ivar status: ``finished``: nothing is left to be trained.
+    :ivar reason: who stopped it.
+    :ivar failed: runs that could not be trained.
+    """
+
+    status: Literal["finished", "stopped"]
+    reason: str = ""
+    failed: int = 0
+
+
+class SweepRunner:
+    """One sitting of a sweep; the caller holds its lock.
+
+    Runs that are at their end are kept, those begun go on from their last checkpoint.
+
+    :param root: folder of the runs.
+    :param jobs: runs side by side.
+    :param threads: CPU threads of a run whose configuration leaves them open.
+    :param data_dir: where data sets are kept.
+    :param control: asked all the time what the sweep should do.
+    :param listener: told what happens.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        sweep: Sweep,
+        *,
+        jobs: int,
+        threads: int,
+        data_dir: Path,
+        control: Control,
+        listener: Callable[[SweepEvent], None],
+    ) -> None:
+        self._runs = Runs(root)
+        self._sweep = sweep
+        self._threads = threads
+        self._control = control
+        self._listener = listener
+        self._workers = Workers(jobs, root, data_dir)
+        self._queue = deque(schedule(sweep.cells))
+        self._by_run = {cell.run: cell for cell in sweep.cells}
+        self._deaths: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+        self._failed = 0
+        self._told = Desired.RUNNING
+
+    def run(self) -> SweepEnded:
+        """Train until all is done, or until told to stop.
+
+        :raises StorageError: the folder can not be used.
+        """
+        with self._workers:
+            while True:
+                desired = self._control.desired()
+                if desired is not self._told:
+                    self._tell(desired)
+                if desired is Desired.RUNNING:
+                    self._fill()
+                if not self._workers.running:
+                    if desired is Desired.STOPPED:
+                        return self._ended("stopped", self._control.stop_reason())
+                    if not self._queue:
+                        return self._ended("finished")
+                for outcome in self._workers.wait(_LOOK_SECONDS):
+                    self._take(outcome)
+                if not self._workers.running:
+                    time.sleep(_LOOK_SECONDS)
+
+    def _ended(self, status: Literal["finished", "stopped"], reason: str = "") -> SweepEnded:
+        return SweepEnded(status, reason, self._failed)
+
+    def _tell(self, desired: Desired) -> None:
+        """Pass a new word on to the runs that are being trained."""
+        self._told = desired
+        for id in self._workers.running:
+            Run(self._runs.root / id).set_desired(desired, self._control.stop_reason())
+
+    def _fill(self) -> None:
+        """Give runs to idle processes, as far as there are any."""
+        for _ in range(len(self._queue)):
+            if not self._workers.idle:
+                return
+            cell = self._queue.popleft()
+            if self._not_before.get(str(cell.run), 0.0) > time.monotonic():
+                self._queue.append(cell)
+                continue
+            try:
+                self._begin(cell)
+            except ProxPropError as error:
+                self._fail(cell, str(error))
+
+    def _begin(self, cell: Cell) -> None:
+        config = cell_config(self._sweep, cell)
+        run = Run(self._runs.root / str(cell.run))
+        resumed = run.exists()
+        if not resumed:
+            # kept from now on: with other threads a run could not go on bit for bit
+            threads = config.threads or self._threads
+            labels = {"preset": config.preset or self._sweep.preset, "threads": threads}
+            run = self._runs.create(config.model_copy(update=labels), id=cell.run)
+        elif not is_same_run(run.config(), config):
+            raise ConfigError(f"run {run.id} is there already, with another configuration")
+        state = read_cell(self._runs.root, cell)
+        if state.status in _OVER:
+            self._listener(CellEnded(cell, state, kept=True))
+            return
+        if run.is_live():
+            self._put_off(cell)
+            return
+        run.set_desired(Desired.RUNNING)
+        self._workers.give(run.id)
+        self._listener(CellBegan(cell, resumed))
+
+    def _put_off(self, cell: Cell) -> None:
+        """Another process has the run: look again later."""
+        self._not_before[str(cell.run)] = time.monotonic() + _BUSY_SECONDS
+        self._queue.append(cell)
+
+    def _take(self, outcome: Outcome) -> None:
+        cell = self._by_run[outcome.run]
+        match outcome.kind:
+            case "ended":
+                self._listener(CellEnded(cell, read_cell(self._runs.root, cell)))
+            case "busy":
+                self._put_off(cell)
+            case "died":
+                self._deaths[outcome.run] = self._deaths.get(outcome.run, 0) + 1
+                if self._deaths[outcome.run] > _DEATHS_ALLOWED:
+                    self._fail(cell, outcome.text)
+                else:
+                    self._queue.appendleft(cell)
+            case "failed":
+                self._fail(cell, outcome.text)
+
+    def _fail(self, cell: Cell, text: str) -> None:
+        self._failed += 1
+        self._listener(CellFailed(cell, text))
