@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from engine.atomic_files import replacing, storage_errors
 from engine.store_reader import StoreReader
@@ -71,15 +71,15 @@ class _UnixLines:
 
 
 def _write(sources: Sequence[ExportSource], stream: TextIO, wide: bool) -> int:
-    writer = csv.writer(_UnixLines(stream), lineterminator="\r\n")
+    writer = csv_writer(stream)
     named = any(source.name is not None for source in sources)
     keys = _columns(sources) if wide else ["key", "value"]
-    writer.writerow(["run", *(["name"] if named else []), "step", *map(_cell, keys)])
+    writer.writerow(["run", *(["name"] if named else []), "step", *map(csv_text, keys)])
     count = 0
     for source in sources:
-        label: list[Cell] = [_cell(source.run)]
+        label: list[Cell] = [csv_text(source.run)]
         if named:
-            label.append(_cell(source.name or ""))
+            label.append(csv_text(source.name or ""))
         for row in _wide(source.reader, keys) if wide else _long(source.reader):
             writer.writerow([*label, *row])
             count += 1
@@ -88,7 +88,7 @@ def _write(sources: Sequence[ExportSource], stream: TextIO, wide: bool) -> int:
 
 def _long(reader: StoreReader) -> Iterator[list[Cell]]:
     for step, key, value in reader.rows():
-        yield [step, _cell(key), value]
+        yield [step, csv_text(key), value]
 
 
 def _wide(reader: StoreReader, keys: Sequence[str]) -> Iterator[list[Cell]]:
@@ -103,5 +103,11 @@ def _columns(sources: Sequence[ExportSource]) -> list[str]:
     return sorted(keys, key=lambda key: (key != "epoch", key.startswith("time/"), key))
 
 
-def _cell(text: str) -> str:
+def csv_writer(stream: TextIO) -> Any:
+    """A writer of the csv module whose lines end with a line feed alone."""
+    return csv.writer(_UnixLines(stream), lineterminator="\r\n")
+
+
+def csv_text(text: str) -> str:
+    """A text for a cell: one that a spreadsheet would take for a formula gets a ``'`` in front."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 from engine.atomic_files import PRIVATE_FOLDER, replace_bytes, storage_errors, sync_folder
 from engine.errors import ConfigError, StorageError
@@ -126,6 +126,25 @@ def load_sweep(root: Path, id: str) -> Sweep:
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise StorageError(f"{path}: no sweep: {type(error).__name__}: {error}") from error
     return sweep
+
+
+def find_sweep(root: Path, ref: str) -> Sweep | None:
+    """The sweep that a person means by an id or the beginning of just one; None: no sweep.
+
+    :raises StorageError: its file can not be read, is damaged or of another version.
+    :raises ConfigError: the beginning is that of several.
+    """
+    if not _ID.fullmatch(ref):
+        return None
+    if sweep_file(root, ref).is_file():
+        return load_sweep(root, ref)
+    if not ref.startswith(get_args(Kind)) or (root / ref).exists():
+        return None
+    found = [sweep for sweep in all_sweeps(root) if sweep.id.startswith(ref)]
+    if len(found) > 1:
+        listed = ", ".join(sweep.id for sweep in found[:8])
+        raise ConfigError(f"{ref!r} could be any of {listed}; give more of the id")
+    return found[0] if found else None
 
 
 def all_sweeps(root: Path) -> list[Sweep]:

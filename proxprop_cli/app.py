@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from proxprop_cli import __version__
-from proxprop_cli.commands import bench, control, export, presets, resume, runs, train, watch
+from proxprop_cli.commands import (
+    bench,
+    control,
+    export,
+    presets,
+    resume,
+    runs,
+    sweep_tau,
+    train,
+    watch,
+)
 
 app = typer.Typer(
     name="proxprop",
@@ -18,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("train")(train.train)
+app.command("sweep-tau")(sweep_tau.sweep_tau)
 app.command("watch")(watch.watch)
 app.command("resume")(resume.resume)
 app.command("pause")(control.pause)

@@ -55,7 +55,7 @@ def train(
     control = FileControl(run)
     config = limits or run.config()
     with (
-        _signals(control),
+        signals(control),
         DataProgress(output) as data_progress,
     ):
         ended = sit(
@@ -114,7 +114,7 @@ def spawn(run: Run, data_dir: Path | None, *extra: str) -> tuple[subprocess.Pope
 
 
 @contextmanager
-def _signals(control: FileControl) -> Iterator[None]:
+def signals(control: FileControl) -> Iterator[None]:
     """Handlers that only leave word; a second interrupt leaves at once."""
 
     interrupts = 0

@@ -14,6 +14,8 @@ from proxprop_cli.output import Output
 if TYPE_CHECKING:
     from engine.run import Run
     from engine.runs import Runs
+    from engine.sweeps import Sweep
+    from proxprop_cli.sweeping import How
 
 _STOP_SECONDS = 15.0
 _LAST_BYTES = 4096
@@ -47,6 +49,40 @@ def train_and_watch(
     if code:
         return code
     return _report(run, process, log, output, fail_on_divergence)
+
+
+def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
+    """Train a sweep in processes of their own, and show it; gives the exit code.
+
+    :param extra: more options of ``resume``.
+    """
+    from proxprop_cli.sitting import spawn
+    from proxprop_cli.sweeping import report
+
+    process, log = spawn(folder, how.data_dir, *extra)
+    code = open_dashboard(how.store, [], sweep=sweep.id)
+    if code:
+        return code
+    end = time.monotonic() + _STOP_SECONDS
+    while process.poll() is None and _is_over(sweep, folder) and time.monotonic() < end:
+        time.sleep(0.05)
+    report(sweep, how)
+    if process.poll() is None:
+        how.output.line(f"{sweep.id} trains on; 'proxprop watch {sweep.id}' shows it again")
+        return Exit.OK
+    if process.returncode:
+        how.output.note(_last_line(log))
+    return process.returncode
+
+
+def _is_over(sweep: Sweep, folder: Run) -> bool:
+    from engine.cells import read_cell
+    from engine.control import Desired
+
+    if folder.desired() is Desired.STOPPED:
+        return True
+    states = [read_cell(folder.path.parent, cell) for cell in sweep.cells]
+    return all(state.status in ("finished", "diverged") for state in states)
 
 
 def _report(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output
 
 if TYPE_CHECKING:
+    from engine.control import Desired
     from engine.run import Run
 
 _PATIENCE_SECONDS = 10.0
@@ -18,9 +22,10 @@ _PATIENCE_SECONDS = 10.0
 def pause(
     run: opt.RunArgument, as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None
 ) -> None:
-    """Hold a run between two steps, its state kept; 'proxprop resume' lets it go on."""
+    """Hold a run or a sweep between two steps, its state kept; 'proxprop resume' lets it go on."""
     from engine.control import Desired
 
+    _hold_sweep(run, Desired.PAUSED, runs_dir, as_json=as_json)
     found = opt.open_runs(runs_dir).find(run)
     if not found.is_live():
         raise ConfigError(f"run {found.id} is not being trained; its status is {found.status()}")
@@ -31,9 +36,10 @@ def pause(
 def stop(
     run: opt.RunArgument, as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None
 ) -> None:
-    """End a run, its state kept; 'proxprop resume' can still continue it."""
+    """End a run or a sweep, its state kept; 'proxprop resume' can still continue it."""
     from engine.control import Desired
 
+    _hold_sweep(run, Desired.STOPPED, runs_dir, as_json=as_json)
     found = opt.open_runs(runs_dir).find(run)
     output = Output(as_json=as_json)
     if found.is_live():
@@ -41,6 +47,20 @@ def stop(
     elif found.status() in ("interrupted", "paused", "created"):
         _mark_stopped(found)
     _wait_and_report(found, "stopped", output)
+
+
+def _hold_sweep(ref: str, desired: Desired, runs_dir: Path | None, *, as_json: bool) -> None:
+    """Where a sweep is meant, tell it and leave."""
+    from engine.sweeps import find_sweep
+
+    store = opt.open_runs(runs_dir)
+    sweep = find_sweep(store.root, ref)
+    if sweep is None:
+        return
+    from proxprop_cli.sweeping import How, hold_sweep
+
+    how = How(store, Output(as_json=as_json), None, jobs=None, plain=True, detach=False)
+    raise typer.Exit(hold_sweep(sweep, how, desired))
 
 
 def _mark_stopped(run: Run) -> None:

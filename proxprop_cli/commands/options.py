@@ -102,6 +102,23 @@ DataDirOption = Annotated[
         show_default=False,
     ),
 ]
+MethodsOption = Annotated[
+    str, typer.Option("--methods", metavar="LIST", help="backprop, exact, cgN; with commas.")
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Runs of each, by seed.")]
+FirstSeedOption = Annotated[int | None, typer.Option("--seed", help="The first of the seeds.")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        max=1024,
+        help="Runs side by side, which share the CPU's threads; default: as many as there is room "
+        "for, where the preset says how many threads a run has, else one.",
+    ),
+]
+MaxRunsOption = Annotated[int, typer.Option("--max-runs", min=1, help="Refuse to plan more runs.")]
 RunArgument = Annotated[
     str,
     typer.Argument(

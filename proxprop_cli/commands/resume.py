@@ -32,15 +32,28 @@ def resume(
             help="Go on although versions, device, threads or data have changed: other bits.",
         ),
     ] = False,
+    jobs: opt.JobsOption = None,
     as_told: Annotated[bool, typer.Option("--as-told", hidden=True)] = False,
     runs_dir: opt.DirOption = None,
     data_dir: opt.DataDirOption = None,
 ) -> None:
-    """Let a run go on: a paused one, or one that was stopped or interrupted."""
+    """Let a run or a sweep go on: a paused one, or one that was stopped or interrupted."""
     from engine.control import Desired
+    from engine.sweeps import find_sweep
 
     output = Output(as_json=as_json)
-    found = opt.open_runs(runs_dir).find(run)
+    store = opt.open_runs(runs_dir)
+    sweep = find_sweep(store.root, run)
+    if sweep is not None:
+        if epochs is not None or max_seconds is not None:
+            raise ConfigError("a sweep's limits are part of it; start another with other limits")
+        from proxprop_cli.sweeping import How, resume_sweep
+
+        how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach)
+        raise typer.Exit(resume_sweep(sweep, how, as_told=as_told))
+    if jobs is not None:
+        raise ConfigError(f"--jobs is for sweeps; {run!r} is a run")
+    found = store.find(run)
     if found.is_live():
         if epochs is not None or max_seconds is not None:
             raise ConfigError(f"run {found.id} is being trained; stop it to change its limits")

@@ -1,0 +1,174 @@
+"""What the runs of a comparison come to: means over seeds with intervals, at the end and at an
+equal training loss."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.cells import CellState, read_cell
+from engine.store_reader import StoreReader
+from engine.sweeps import Sweep
+
+LAST = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+"""Metrics of the latest evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A figure over seeds."""
+
+    mean: float
+    std: float
+    """Of the sample (n - 1); NaN for one seed."""
+    n: int
+    ci95: float
+    """Half the width of the 95 % interval of the mean by Student's t; NaN for one seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Evaluations of one run, in their order."""
+
+    epochs: tuple[float, ...]
+    seconds: tuple[float, ...]
+    """Of training."""
+    values: Mapping[str, tuple[float, ...]]
+    """By metric, NaN where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """A variant over its seeds; one that diverged counts as that and in no mean."""
+
+    label: str
+    tau: float
+    runs: tuple[str, ...]
+    states: tuple[CellState, ...]
+    figures: Mapping[str, Statistic]
+    """``LAST``, ``seconds`` and ``epochs`` at the end; ``best_val_accuracy``,
+    ``seconds_to_best``; at the common loss ``seconds_at_loss``, ``epochs_at_loss``,
+    ``val_accuracy_at_loss``, ``test_accuracy_at_loss``."""
+
+    @property
+    def diverged(self) -> int:
+        """Seeds that diverged."""
+        return sum(state.diverged for state in self.states)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All rows."""
+
+    rows: tuple[RowResult, ...]
+    loss: float | None
+    """The training loss at which they meet; None: they have none in common."""
+
+
+def compare(root: Path, sweep: Sweep, *, loss: float | None = None) -> Comparison:
+    """Sum up the runs of a comparison or a sweep as they are now.
+
+    :param root: folder of the runs.
+    :param loss: training loss to meet at; default: the least that every seed that did not diverge
+        has reached.
+    :raises StorageError: a store can not be read.
+    """
+    groups: dict[tuple[str, float], list[tuple[str, CellState, Curve | None]]] = {}
+    for cell in sweep.cells:
+        state = read_cell(root, cell)
+        run = str(cell.run)
+        sound = state.made and not state.diverged and state.train_loss is not None
+        curve = read_curve(root / run / "run.db") if sound else None
+        groups.setdefault((cell.label, cell.tau), []).append((run, state, curve))
+    curves = [curve for group in groups.values() for _, _, curve in group if curve is not None]
+    if loss is None:
+        loss = max(
+            (min(found) for c in curves if (found := _finite(c.values["train_loss"]))), default=None
+        )
+    several = len({label for label, _ in groups}) < len(groups)
+    rows = tuple(
+        RowResult(
+            label=f"{label} tau={tau:g}" if several else label,
+            tau=tau,
+            runs=tuple(run for run, _, _ in group),
+            states=tuple(state for _, state, _ in group),
+            figures=_figures([curve for _, _, curve in group if curve is not None], loss),
+        )
+        for (label, tau), group in groups.items()
+    )
+    return Comparison(rows, loss)
+
+
+def read_curve(database: Path) -> Curve:
+    """The evaluations of a run.
+
+    :raises StorageError: the store can not be read.
+    """
+    with StoreReader(database) as reader:
+        steps = reader.series("train_loss")[0].tolist()
+        found = {}
+        for key in ("epoch", "time/train", *LAST):
+            at, values = reader.series(key)
+            by_step = dict(zip(at.tolist(), values.tolist(), strict=True))
+            found[key] = tuple(by_step.get(step, math.nan) for step in steps)
+    return Curve(found.pop("epoch"), found.pop("time/train"), found)
+
+
+def at_loss(curve: Curve, loss: float) -> dict[str, float] | None:
+    """Where a run first has a training loss: epochs, seconds and accuracies there, interpolated
+    between two evaluations along the logarithm of the loss; None where it never has."""
+    losses = curve.values["train_loss"]
+    for i, value in enumerate(losses):
+        if not value <= loss:
+            continue
+        part = 1.0
+        if i and losses[i - 1] > value > 0 and math.isfinite(losses[i - 1]):
+            part = math.log(losses[i - 1] / loss) / math.log(losses[i - 1] / value)
+        series = {"epochs": curve.epochs, "seconds": curve.seconds}
+        series |= {key: curve.values[key] for key in ("val_accuracy", "test_accuracy")}
+        return {
+            key: found[i] if part == 1.0 else found[i - 1] + part * (found[i] - found[i - 1])
+            for key, found in series.items()
+        }
+    return None
+
+
+def statistic(values: Sequence[float]) -> Statistic:
+    """Mean, deviation and interval of at least one value."""
+    n = len(values)
+    mean = statistics.fmean(values)
+    if n < 2:
+        return Statistic(mean, math.nan, n, math.nan)
+    from scipy.special import stdtrit
+
+    std = statistics.stdev(values)
+    return Statistic(mean, std, n, float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n))
+
+
+def _figures(curves: Sequence[Curve], loss: float | None) -> dict[str, Statistic]:
+    found: dict[str, list[float]] = {}
+    for curve in curves:
+        for key in LAST:
+            found.setdefault(key, []).append(curve.values[key][-1])
+        found.setdefault("seconds", []).append(curve.seconds[-1])
+        found.setdefault("epochs", []).append(curve.epochs[-1])
+        accuracies = curve.values["val_accuracy"]
+        if _finite(accuracies):
+            best = max(_finite(accuracies))
+            found.setdefault("best_val_accuracy", []).append(best)
+            found.setdefault("seconds_to_best", []).append(curve.seconds[accuracies.index(best)])
+        there = None if loss is None else at_loss(curve, loss)
+        for key, value in (there or {}).items():
+            found.setdefault(f"{key}_at_loss", []).append(value)
+    return {
+        key: statistic(values)
+        for key, values in found.items()
+        if len(_finite(values)) == len(values)
+    }
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

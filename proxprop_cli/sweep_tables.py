@@ -1,0 +1,191 @@
+"""Sweeps and comparisons as tables and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from engine.cells import CellState
+from engine.comparison import Comparison, RowResult, Statistic
+from engine.stability import CellSummary, RowSummary, Stability
+from engine.sweeps import Sweep
+from proxprop_cli.numbers import format_number, format_tau
+from proxprop_cli.output import duration, percent
+
+
+def grid_columns(grid: Stability) -> list[str]:
+    """Heads of :func:`grid_rows`."""
+    return ["method", *map(format_tau, grid.taus), "best", "width"]
+
+
+def grid_rows(grid: Stability) -> list[list[str]]:
+    """A line per row of the sweep: median training losses, best step size, stable width."""
+    return [
+        [
+            row.label,
+            *(_cell(grid.cells.get((row.label, tau))) for tau in grid.taus),
+            "-" if row.best_tau is None else format_tau(row.best_tau),
+            _width(row),
+        ]
+        for row in grid.rows
+    ]
+
+
+def grid_legend(grid: Stability) -> str:
+    """What the numbers of the grid are."""
+    seeds = max((cell.seeds for cell in grid.cells.values()), default=1)
+    over = f", median of {seeds} seeds" if seeds > 1 else ""
+    level = "" if grid.level is None else f" at or below {format_number(grid.level)}"
+    return (
+        f"training loss after {grid.epochs} epochs{over}; ✖ k/n diverged; "
+        f"width: decades of tau{level}, ≥ where the grid ends first"
+    )
+
+
+def sweep_document(sweep: Sweep, states: Sequence[CellState], grid: Stability) -> dict[str, Any]:
+    """A sweep for ``--json``."""
+    return {
+        "sweep": sweep.id,
+        "preset": sweep.preset,
+        "epochs": sweep.epochs,
+        "tau": list(grid.taus),
+        "level": grid.level,
+        "cells": [
+            {
+                "run": cell.run,
+                "row": cell.label,
+                "method": cell.method,
+                "tau": cell.tau,
+                "tau_theta": cell.tau_theta,
+                "seed": cell.seed,
+                "status": state.status,
+                "diverged": state.diverged,
+                "epoch": state.epoch,
+                "train_loss": state.train_loss,
+                "val_accuracy": state.val_accuracy,
+                "first_bad_step": state.first_bad_step,
+                "cause": state.cause,
+            }
+            for cell, state in zip(sweep.cells, states, strict=True)
+        ],
+        "methods": {
+            row.label: {
+                "best_tau": row.best_tau,
+                "best_loss": row.best_loss,
+                "stable_width": row.width,
+                "at_edge": row.at_edge,
+            }
+            for row in grid.rows
+        },
+    }
+
+
+COMPARISON_COLUMNS = [
+    "method",
+    "tau",
+    "n",
+    "train loss",
+    "val",
+    "test",
+    "time",
+    "best val",
+    "after",
+]
+
+
+def comparison_rows(found: Comparison) -> list[list[str]]:
+    """A line per variant: where it ended, mean and 95 % interval over seeds."""
+    return [
+        [
+            row.label,
+            format_tau(row.tau),
+            _count(row),
+            _plus_minus(row.figures.get("train_loss"), format_number),
+            _plus_minus(row.figures.get("val_accuracy"), percent),
+            _plus_minus(row.figures.get("test_accuracy"), percent),
+            _mean(row.figures.get("seconds")),
+            _plus_minus(row.figures.get("best_val_accuracy"), percent),
+            _mean(row.figures.get("seconds_to_best")),
+        ]
+        for row in found.rows
+    ]
+
+
+AT_LOSS_COLUMNS = ["method", "n", "epochs", "time", "val", "test"]
+
+
+def at_loss_rows(found: Comparison) -> list[list[str]]:
+    """A line per variant: where it had the common training loss."""
+    return [
+        [
+            row.label,
+            _reached(row),
+            _plus_minus(row.figures.get("epochs_at_loss"), format_number),
+            _mean(row.figures.get("seconds_at_loss")),
+            _plus_minus(row.figures.get("val_accuracy_at_loss"), percent),
+            _plus_minus(row.figures.get("test_accuracy_at_loss"), percent),
+        ]
+        for row in found.rows
+    ]
+
+
+def comparison_document(sweep: Sweep, found: Comparison) -> dict[str, Any]:
+    """A comparison for ``--json``."""
+    return {
+        "comparison": sweep.id,
+        "preset": sweep.preset,
+        "common_train_loss": found.loss,
+        "methods": [
+            {
+                "method": row.label,
+                "tau": row.tau,
+                "runs": list(row.runs),
+                "statuses": [state.status for state in row.states],
+                "diverged": row.diverged,
+                **{key: asdict(value) for key, value in row.figures.items()},
+            }
+            for row in found.rows
+        ],
+    }
+
+
+def _cell(cell: CellSummary | None) -> str:
+    if cell is None:
+        return ""
+    if cell.diverged:
+        return f"✖ {cell.diverged}/{cell.seeds}"
+    if cell.loss is None:
+        return "…" if cell.running else "·"
+    return format_number(cell.loss) + ("" if cell.final else "…")
+
+
+def _width(row: RowSummary) -> str:
+    if row.width is None:
+        return "-"
+    return f"{'≥' if row.at_edge else ''}{row.width:.1f}"
+
+
+def _count(row: RowResult) -> str:
+    sound = len(row.runs) - row.diverged
+    return f"{sound}" if not row.diverged else f"{sound} (✖ {row.diverged})"
+
+
+def _reached(row: RowResult) -> str:
+    figure = row.figures.get("seconds_at_loss")
+    return f"{figure.n if figure else 0}/{len(row.runs)}"
+
+
+def _plus_minus(value: Statistic | None, form: Any) -> str:
+    if value is None:
+        return "-"
+    mean = form(value.mean)
+    if not math.isfinite(value.ci95):
+        return str(mean)
+    interval = form(value.ci95)
+    return f"{mean.removesuffix(' %')} ± {interval}"
+
+
+def _mean(value: Statistic | None) -> str:
+    return "-" if value is None else duration(value.mean)

@@ -1,0 +1,195 @@
+"""Running a sweep or a comparison, for the commands that do so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import BusyError, ConfigError
+from proxprop_cli import sitting
+from proxprop_cli.exit_codes import Exit
+from proxprop_cli.output import Output
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
+    from engine.control import Desired
+    from engine.run import Run
+    from engine.runs import Runs
+    from engine.sweeps import Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """The options of a command that trains many runs.
+
+    :ivar jobs: runs side by side; None: as many as the CPU has room for.
+    """
+
+    store: Runs
+    output: Output
+    data_dir: Path | None
+    jobs: int | None
+    plain: bool
+    detach: bool
+
+
+def start(sweep: Sweep, configs: Sequence[RunConfig], how: How) -> int:
+    """Keep a new sweep, or find it again, and train what is left of it; gives the exit code.
+
+    :param configs: one of every row, to see that data and machine fit before anything is made.
+    :raises BusyError: it is being trained already.
+    """
+    from engine.sweeps import load_sweep, save_sweep, sweep_file
+
+    root = how.store.root
+    folder = sweep_folder(root, sweep)
+    if folder.is_live():
+        raise _busy(sweep)
+    for config in configs:
+        sitting.prepare(config, how.data_dir, how.output)
+    if sweep_file(root, sweep.id).is_file():
+        created = load_sweep(root, sweep.id).created
+        sweep = replace(sweep, created=created)
+    save_sweep(root, sweep)
+    how.output.note(f"{sweep.kind} {sweep.id} · {sweep.preset} · {len(sweep.cells)} runs")
+    return go_on(sweep, how)
+
+
+def go_on(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
+    """Train what is left of a sweep that was kept; gives the exit code.
+
+    :param as_told: leave what a person wants of it as it is.
+    :raises BusyError: it is being trained already.
+    """
+    from engine.control import Desired
+
+    folder = sweep_folder(how.store.root, sweep)
+    if folder.is_live():
+        raise _busy(sweep)
+    if not as_told:
+        folder.set_desired(Desired.RUNNING)
+    extra = [] if how.jobs is None else ["--jobs", str(how.jobs)]
+    if how.detach:
+        process, log = sitting.spawn(folder, how.data_dir, *extra)
+        how.output.line(f"{sweep.id} is trained in the background; its output goes to {log}")
+        how.output.document({"sweep": sweep.id, "pid": process.pid, "log": str(log)})
+        return Exit.OK
+    if not how.plain and not how.output.as_json and how.output.terminal():
+        from proxprop_cli.watching import sweep_and_watch
+
+        return sweep_and_watch(sweep, folder, how, *extra)
+    return _conduct(sweep, folder, how)
+
+
+def resume_sweep(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
+    """Let a paused sweep go on, or train what is left of one; gives the exit code."""
+    from engine.control import Desired
+
+    folder = sweep_folder(how.store.root, sweep)
+    if not folder.is_live():
+        return go_on(sweep, how, as_told=as_told)
+    was = folder.desired()
+    folder.set_desired(Desired.RUNNING)
+    is_running = "is being trained already" if was is Desired.RUNNING else "goes on"
+    how.output.line(f"{sweep.id} {is_running}")
+    how.output.document({"sweep": sweep.id, "status": "running"})
+    return Exit.OK
+
+
+def hold_sweep(sweep: Sweep, how: How, desired: Desired) -> int:
+    """Pause or stop a sweep that is being trained; gives the exit code.
+
+    :raises ConfigError: nobody trains it.
+    """
+    folder = sweep_folder(how.store.root, sweep)
+    if not folder.is_live():
+        raise ConfigError(f"{sweep.id} is not being trained")
+    folder.set_desired(desired, "asked to stop" if desired == "stopped" else "")
+    how.output.line(f"{sweep.id} will be {desired.value} after the steps its runs are at")
+    how.output.document({"sweep": sweep.id, "status": desired.value})
+    return Exit.OK
+
+
+def sweep_folder(root: Path, sweep: Sweep) -> Run:
+    """The folder of a sweep: like that of a run it has a lock, and a word of what is wanted."""
+    from engine.run import Run
+
+    return Run(root / sweep.id)
+
+
+def report(sweep: Sweep, how: How) -> None:
+    """Print what a sweep has come to."""
+    from engine.cells import read_cell
+    from engine.comparison import compare
+    from engine.stability import summarize_sweep
+    from proxprop_cli import sweep_tables as tables
+
+    root, output = how.store.root, how.output
+    if sweep.kind == "comparison":
+        found = compare(root, sweep, loss=sweep.level)
+        output.document(tables.comparison_document(sweep, found))
+        output.table(tables.COMPARISON_COLUMNS, tables.comparison_rows(found))
+        if found.loss is not None:
+            output.line(f"at the training loss {found.loss:.4g}, interpolated:")
+            output.table(tables.AT_LOSS_COLUMNS, tables.at_loss_rows(found))
+        return
+    states = [read_cell(root, cell) for cell in sweep.cells]
+    grid = summarize_sweep(sweep, states)
+    output.document(tables.sweep_document(sweep, states, grid))
+    output.table(tables.grid_columns(grid), tables.grid_rows(grid))
+    output.line(tables.grid_legend(grid))
+
+
+def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
+    """Train in processes of this one, until all is done or a person stops it."""
+    from engine.file_control import FileControl
+    from engine.sweep_runner import SweepRunner
+    from engine.sweep_watch import SweepWatch
+    from proxprop_cli.sweep_progress import SweepProgress
+
+    control = FileControl(folder)
+    jobs, threads = share_out(sweep, how.jobs)
+    root = how.store.root
+    with (
+        folder.lock(),
+        sitting.signals(control),
+        SweepProgress(sweep, SweepWatch(root, sweep.id), how.output) as progress,
+    ):
+        ended = SweepRunner(
+            root,
+            sweep,
+            jobs=jobs,
+            threads=threads,
+            data_dir=how.data_dir or sitting.default_data_dir(),
+            control=control,
+            listener=progress,
+        ).run()
+    report(sweep, how)
+    if ended.status == "stopped":
+        how.output.note(f"stopped; 'proxprop resume {sweep.id}' goes on from here")
+    if ended.reason == "SIGINT":
+        return Exit.INTERRUPTED
+    if ended.reason == "SIGTERM":
+        return Exit.TERMINATED
+    return Exit.ERROR if ended.failed else Exit.OK
+
+
+def share_out(sweep: Sweep, jobs: int | None) -> tuple[int, int]:
+    """Runs side by side, and CPU threads of each.
+
+    A comparison trains one run at a time unless told otherwise, because its times are looked at.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    processors = processors or os.cpu_count() or 1
+    wanted = [config.get("threads") for config in sweep.configs.values()]
+    if jobs is None:
+        most = max((int(threads or processors) for threads in wanted), default=processors)
+        jobs = 1 if sweep.kind == "comparison" else max(1, processors // most)
+    return jobs, max(1, processors // jobs)
+
+
+def _busy(sweep: Sweep) -> BusyError:
+    return BusyError(f"{sweep.id} is being trained already; 'proxprop watch {sweep.id}' shows it")
