@@ -9,6 +9,7 @@ import typer
 from proxprop_cli import __version__
 from proxprop_cli.commands import (
     bench,
+    compare,
     control,
     export,
     presets,
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("sweep-tau")(sweep_tau.sweep_tau)
+app.command("compare")(compare.compare)
 app.command("watch")(watch.watch)
 app.command("resume")(resume.resume)
 app.command("pause")(control.pause)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from engine.runs import Runs
 
 
-def _complete_presets(incomplete: str) -> list[str]:
+def complete_presets(incomplete: str) -> list[str]:
+    """Names of presets that begin so."""
     from proxprop_cli.presets import names
 
     return [name for name in names() if name.startswith(incomplete)]
@@ -41,7 +42,7 @@ PresetOption = Annotated[
         "-p",
         metavar="NAME|FILE.yaml",
         help="Experiment to run; see 'proxprop presets list'.",
-        autocompletion=_complete_presets,
+        autocompletion=complete_presets,
     ),
 ]
 SetOption = Annotated[

@@ -1,0 +1,140 @@
+"""``proxprop compare``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import ConfigError
+from proxprop_cli.commands import options as opt
+from proxprop_cli.output import Output
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
+    from engine.sweep_plan import Row
+
+_SHORT = {"tau": "method.tau", "tau_theta": "method.tau_theta"}
+
+
+def compare(
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--preset",
+            "-p",
+            metavar="NAME|FILE.yaml",
+            help="What to train; repeatable, each with every method.  [default: digits-mlp]",
+            autocompletion=opt.complete_presets,
+        ),
+    ] = None,
+    set_: opt.SetOption = None,
+    methods: opt.MethodsOption = "backprop,exact,cg3",
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'LABEL: KEY=VALUE …'",
+            help="A further contender with settings of its own, such as "
+            "'adam: method=backprop optimizer.name=adam tau=1e-3'; repeatable.",
+        ),
+    ] = None,
+    tau_theta: opt.TauThetaOption = None,
+    seeds: opt.SeedsOption = 3,
+    seed: opt.FirstSeedOption = None,
+    epochs: opt.EpochsOption = None,
+    max_seconds: opt.MaxSecondsOption = None,
+    batch_size: opt.BatchSizeOption = None,
+    device: opt.DeviceOption = None,
+    at_loss: Annotated[
+        float | None,
+        typer.Option(
+            help="Training loss at which to compare times and accuracies; default: the least that "
+            "all have reached.",
+        ),
+    ] = None,
+    jobs: opt.JobsOption = None,
+    max_runs: opt.MaxRunsOption = 1000,
+    plain: opt.PlainOption = False,
+    detach: opt.DetachOption = False,
+    as_json: opt.JsonOption = False,
+    runs_dir: opt.DirOption = None,
+    data_dir: opt.DataDirOption = None,
+) -> None:
+    """Train methods or variants on one problem, with seeds, and show what they come to.
+
+    Each has the step size of the preset for its method. The tables give means with 95 % intervals:
+    at the end, and at a training loss that all have reached. Runs are trained one at a time, so
+    that their times can be compared; --max-seconds gives all the same time.
+    """
+    from engine.sweep_plan import plan_sweep
+
+    settings = {
+        "method.tau_theta": tau_theta,
+        "epochs": epochs,
+        "max_seconds": max_seconds,
+        "batch_size": batch_size,
+        "device": device,
+        "seed": seed,
+    }
+    presets = preset or ["digits-mlp"]
+    rows = _rows(presets, set_, methods, variant or [], settings)
+    first = rows[0].config.seed
+    sweep = plan_sweep(
+        ", ".join(presets),
+        rows,
+        range(first, first + seeds),
+        kind="comparison",
+        level=at_loss,
+        max_runs=max_runs,
+    )
+    from proxprop_cli.sweeping import How, start
+
+    how = How(
+        store=opt.open_runs(runs_dir),
+        output=Output(as_json=as_json),
+        data_dir=data_dir,
+        jobs=jobs,
+        plain=plain,
+        detach=detach,
+    )
+    raise typer.Exit(start(sweep, [row.config for row in rows], how))
+
+
+def _rows(
+    presets: list[str],
+    assignments: list[str] | None,
+    methods: str,
+    variants: list[str],
+    settings: dict[str, Any],
+) -> list[Row]:
+    from engine.sweep_plan import Row
+    from proxprop_cli.lists import parse_names
+
+    names = parse_names(methods, "--methods") if methods.strip() else ()
+    contenders: list[tuple[str, str | None, dict[str, Any]]] = []
+    contenders += [(name, name, settings) for name in names]
+    contenders += [_variant(text, settings) for text in variants]
+    rows: list[Row] = []
+    for preset in presets:
+        for label, method, values in contenders:
+            config: RunConfig = opt.build_config(preset, assignments, method, values)
+            shown = label if len(presets) == 1 else f"{preset} {label}"
+            rows.append(Row(shown, config, (config.method.tau,)))
+    if not rows:
+        raise ConfigError("--methods: expected at least one method or --variant")
+    return rows
+
+
+def _variant(text: str, settings: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]]:
+    """``label: key=value key=value`` as label, method and settings."""
+    label, colon, rest = text.partition(":")
+    if not colon or not label.strip() or not rest.split():
+        raise ConfigError(
+            f"--variant {text!r}: expected 'LABEL: KEY=VALUE …', such as 'slow: tau=0.01'"
+        )
+    values = opt.parse_assignments(rest.split())
+    method = values.pop("method", values.pop("method.name", None))
+    if method is not None and not isinstance(method, str):
+        raise ConfigError(f"--variant {label.strip()}: method: expected a name, found {method!r}")
+    given = {_SHORT.get(key, key): value for key, value in values.items()}
+    return label.strip(), method, {**settings, **given}

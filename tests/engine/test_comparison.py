@@ -1,0 +1,108 @@
+"""Means, intervals, and where runs have an equal loss."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from engine.comparison import at_loss, compare, read_curve, statistic
+from engine.runs import Runs
+from engine.store import StoreWriter
+from engine.sweep_plan import Row, cell_config, plan_sweep
+from engine.sweeps import Sweep
+from tests.engine.small import config
+
+
+def a_comparison() -> Sweep:
+    rows = [Row(name, config(name), (0.5,)) for name in ("backprop", "exact")]
+    return plan_sweep("digits", rows, (0, 1, 2), kind="comparison")
+
+
+def write(root: Path, sweep: Sweep, losses: dict[tuple[str, int], list[float]]) -> None:
+    """A run for every (label, seed): one evaluation an epoch of 10 steps and 2 seconds."""
+    for cell in sweep.cells:
+        found = losses.get((cell.label, cell.seed))
+        if found is None:
+            continue
+        run = Runs(root).create(cell_config(sweep, cell), id=cell.run)
+        with StoreWriter(run.database) as writer:
+            for epoch, loss in enumerate(found):
+                metrics = {
+                    "epoch": float(epoch),
+                    "train_loss": loss,
+                    "val_accuracy": 0.1 * (epoch + 1) if epoch < 3 else 0.2,
+                    "time/train": 2.0 * epoch,
+                }
+                writer.append_metrics(10 * epoch, metrics)
+            last = {"train_loss": found[-1], "val_accuracy": 0.2, "epoch": len(found) - 1}
+            diverged = not math.isfinite(found[-1])
+            status = "diverged" if diverged else "finished"
+            writer.set_state({"status": status, "metrics": last, "epoch": last["epoch"]})
+
+
+def test_an_interval_is_student_s() -> None:
+    found = statistic([1.0, 2.0, 4.0])
+    assert found.mean == pytest.approx(7 / 3)
+    assert found.std == pytest.approx(math.sqrt(7 / 3))
+    # t(0.975, 2 degrees of freedom) = 4.30265, from tables
+    assert found.ci95 == pytest.approx(4.30265 * found.std / math.sqrt(3), rel=1e-5)
+    one = statistic([3.0])
+    assert (one.mean, one.n) == (3.0, 1)
+    assert math.isnan(one.std)
+    assert math.isnan(one.ci95)
+
+
+def test_rows_and_what_they_meet_at(tmp_path: Path) -> None:
+    sweep = a_comparison()
+    losses = {
+        ("backprop", 0): [2.0, 1.0, 0.5],
+        ("backprop", 1): [2.0, 1.0, 0.25],
+        ("backprop", 2): [2.0, math.nan],
+        ("exact", 0): [2.0, 0.125],
+        ("exact", 1): [2.0, 0.5],
+    }
+    write(tmp_path, sweep, losses)
+    found = compare(tmp_path, sweep)
+    backprop, exact = found.rows
+    assert found.loss == 0.5  # the worst of the best, the diverged left out
+    assert (backprop.label, backprop.diverged, len(backprop.runs)) == ("backprop", 1, 3)
+    assert backprop.figures["train_loss"].mean == pytest.approx(0.375)
+    assert backprop.figures["train_loss"].n == 2
+    assert backprop.figures["seconds"].mean == 4.0
+    assert backprop.figures["best_val_accuracy"].mean == pytest.approx(0.3)
+    assert backprop.figures["seconds_to_best"].mean == 4.0
+    assert [state.status for state in exact.states] == ["finished", "finished", "waiting"]
+    # along the logarithm: 2 -> 0.125 is four halvings, 0.5 is reached after two of them
+    assert exact.figures["epochs_at_loss"].mean == pytest.approx((0.5 + 1.0) / 2)
+    assert exact.figures["seconds_at_loss"].mean == pytest.approx(1.5)
+    assert backprop.figures["epochs_at_loss"].mean == pytest.approx((2 + 1.5) / 2)
+    later = compare(tmp_path, sweep, loss=0.3)
+    assert later.rows[0].figures["epochs_at_loss"].n == 1
+    assert "epochs_at_loss" in later.rows[1].figures
+    assert "epochs_at_loss" not in compare(tmp_path, sweep, loss=0.01).rows[0].figures
+
+
+def test_where_a_loss_is_first_reached(tmp_path: Path) -> None:
+    sweep = a_comparison()
+    write(tmp_path, sweep, {("exact", 0): [2.0, 1.0, 3.0, 0.5], ("exact", 1): [0.4, 0.2]})
+    first, second = (
+        read_curve(tmp_path / str(cell.run) / "run.db")
+        for cell in sweep.cells
+        if cell.label == "exact" and cell.seed < 2
+    )
+    there = at_loss(first, 1.0)
+    assert there is not None
+    assert there["epochs"] == 1.0
+    there = at_loss(second, 0.9)
+    assert there is not None
+    assert there["epochs"] == 0.0  # it begins below
+    assert math.isnan(there["test_accuracy"])
+    assert at_loss(first, 0.1) is None
+
+
+def test_an_empty_comparison_has_rows_and_no_figures(tmp_path: Path) -> None:
+    found = compare(tmp_path, a_comparison())
+    assert found.loss is None
+    assert [row.figures for row in found.rows] == [{}, {}]
