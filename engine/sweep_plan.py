@@ -115,7 +115,8 @@ def run_id(config: RunConfig) -> str:
 
     CPU threads that were left to the program are no part of that, though bits may depend on them.
     """
-    return f"{config.method.name}-{_short_hash(_content(config))}"
+    # without defaults, so that a key which is new in another version changes no name
+    return f"{config.method.name}-{_short_hash(_content(config, exclude_defaults=True))}"
 
 
 def is_same_run(one: RunConfig, other: RunConfig) -> bool:
@@ -156,8 +157,9 @@ def _with(document: Mapping[str, Any], tau: float, seed: int) -> RunConfig:
     return validate(merge(document, {"method": {"tau": tau}, "seed": seed}), source="sweep")
 
 
-def _content(config: RunConfig) -> dict[str, Any]:
-    document = config.model_dump(mode="json")
+def _content(config: RunConfig, *, exclude_defaults: bool = False) -> dict[str, Any]:
+    document = config.model_dump(mode="json", exclude_defaults=exclude_defaults)
+    document.get("data", {}).pop("label", None)
     return {key: value for key, value in document.items() if key not in _LABELS}
 
 

@@ -13,6 +13,7 @@ from proxprop_cli.commands import (
     control,
     export,
     presets,
+    reproduce,
     resume,
     runs,
     sweep_tau,
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("sweep-tau")(sweep_tau.sweep_tau)
 app.command("compare")(compare.compare)
+app.command("reproduce")(reproduce.reproduce)
 app.command("watch")(watch.watch)
 app.command("resume")(resume.resume)
 app.command("pause")(control.pause)

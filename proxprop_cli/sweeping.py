@@ -26,6 +26,7 @@ class How:
     """The options of a command that trains many runs.
 
     :ivar jobs: runs side by side; None: as many as the CPU has room for.
+    :ivar tell: print the tables when all is done.
     """
 
     store: Runs
@@ -34,6 +35,7 @@ class How:
     jobs: int | None
     plain: bool
     detach: bool
+    tell: bool = True
 
 
 def start(sweep: Sweep, configs: Sequence[RunConfig], how: How) -> int:
@@ -167,7 +169,8 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
             control=control,
             listener=progress,
         ).run()
-    report(sweep, how)
+    if how.tell:
+        report(sweep, how)
     if ended.status == "stopped":
         how.output.note(f"stopped; 'proxprop resume {sweep.id}' goes on from here")
     if ended.reason == "SIGINT":

@@ -42,8 +42,13 @@ class ImageFolder:
 
     @property
     def label(self) -> str:
-        """Says that it is a folder."""
-        return f"image folder {self.root.resolve().name}"
+        """Says that it is a folder, and of JPEG files: those are not the pixels they were made
+        from."""
+        split = self.root / "train"
+        base = split if split.is_dir() else self.root
+        first = next(_files(base, tuple(_folders(base))), None)
+        jpeg = first is not None and first[0].suffix.lower() in (".jpg", ".jpeg")
+        return f"image folder {self.root.resolve().name}{' (JPEG copy)' if jpeg else ''}"
 
     def locate(self, progress: Progress) -> list[Path]:
         """Its image files, in a fixed order."""

@@ -52,7 +52,7 @@ def test_the_same_content_has_the_same_names_and_other_content_others() -> None:
 
 def test_labels_and_threads_are_no_content() -> None:
     plain = config()
-    labelled = plain.model_copy(update={"name": "mine", "preset": "p"})
+    labelled = config(name="mine", preset="p", data__label="my digits")
     assert run_id(plain) == run_id(labelled)
     assert is_same_run(plain, labelled.model_copy(update={"threads": 2}))
     assert not is_same_run(plain, config(epochs=3))

