@@ -19,9 +19,11 @@ app = typer.Typer(help="What was trained.", no_args_is_help=True, rich_markup_mo
 def list_runs(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -> None:
     """List all runs, newest first."""
     from engine.summary import summarize_or_explain
+    from engine.sweeps import all_sweeps
 
     runs = opt.open_runs(runs_dir)
-    summaries = [summarize_or_explain(run) for run in runs.all()]
+    of_sweep = {cell.run: sweep.id for sweep in all_sweeps(runs.root) for cell in sweep.cells}
+    summaries = [{**summarize_or_explain(run), "sweep": of_sweep.get(run.id)} for run in runs.all()]
     output = Output(as_json=as_json)
     output.document({"runs": summaries})
     if not summaries:
@@ -29,6 +31,47 @@ def list_runs(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -
         return
     columns = ["id", "name", "status", "preset", "method", "tau", "epoch", "loss", "val", "test"]
     output.table([*columns, "time", "age"], [_row(summary) for summary in summaries])
+
+
+@app.command("sweeps")
+def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -> None:
+    """List all sweeps and comparisons, newest first."""
+    from engine.cells import read_cell
+    from engine.run import Run
+    from engine.sweeps import all_sweeps
+
+    root = opt.open_runs(runs_dir).root
+    found: list[dict[str, Any]] = []
+    for sweep in all_sweeps(root):
+        states = [read_cell(root, cell) for cell in sweep.cells]
+        found.append(
+            {
+                "id": sweep.id,
+                "kind": sweep.kind,
+                "preset": sweep.preset,
+                "live": Run(root / sweep.id).is_live(),
+                "runs": len(states),
+                "ended": sum(state.status in ("finished", "diverged") for state in states),
+                "created": sweep.created,
+            }
+        )
+    output = Output(as_json=as_json)
+    output.document({"sweeps": found})
+    if not found:
+        output.line(f"no sweeps in {root} yet; start one with 'proxprop sweep-tau'")
+        return
+    now = datetime.datetime.now().timestamp()
+    rows = [
+        [
+            item["id"],
+            item["preset"],
+            "running" if item["live"] else "",
+            f"{item['ended']}/{item['runs']}",
+            duration(now - item["created"]),
+        ]
+        for item in found
+    ]
+    output.table(["id", "preset", "status", "runs", "age"], rows)
 
 
 @app.command("show")
@@ -73,18 +116,33 @@ def delete_runs(
     as_json: opt.JsonOption = False,
     runs_dir: opt.DirOption = None,
 ) -> None:
-    """Delete runs with their checkpoints. A run that is being trained is not deleted."""
+    """Delete runs with their checkpoints, or sweeps with the runs that no other sweep has.
+
+    A run or a sweep that is being trained is not deleted.
+    """
+    from engine.sweep_deletion import delete_sweep, own_runs
+    from engine.sweeps import find_sweep
+
     store = opt.open_runs(runs_dir)
-    found = list({run.id: run for run in map(store.find, runs)}.values())
+    sweeps = {ref: find_sweep(store.root, ref) for ref in dict.fromkeys(runs)}
+    chosen = list({sweep.id: sweep for sweep in sweeps.values() if sweep is not None}.values())
+    found = [store.find(ref) for ref, sweep in sweeps.items() if sweep is None]
+    found = list({run.id: run for run in found}.values())
     output = Output(as_json=as_json)
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise ConfigError("deleting asks first, and there is nobody to answer; add --yes")
-        typer.confirm(f"Delete {', '.join(run.id for run in found)}?", abort=True, err=True)
+        named = [f"{sweep.id} with {len(own_runs(store, sweep))} runs" for sweep in chosen]
+        named += [run.id for run in found]
+        typer.confirm(f"Delete {', '.join(named)}?", abort=True, err=True)
+    for sweep in chosen:
+        count = delete_sweep(store, sweep)
+        output.line(f"deleted {sweep.id} and {count} runs")
     for run in found:
-        store.delete(run)
-        output.line(f"deleted {run.id}")
-    output.document({"deleted": [run.id for run in found]})
+        if run.exists():  # it may have gone with its sweep
+            store.delete(run)
+            output.line(f"deleted {run.id}")
+    output.document({"deleted": [*(sweep.id for sweep in chosen), *(run.id for run in found)]})
 
 
 def _row(summary: dict[str, Any]) -> list[str]:
