@@ -168,4 +168,6 @@ class LogConfig(Section):
     checkpoint_epochs: int = Field(default=1, ge=1)
     """A checkpoint at the end of every so many epochs."""
     keep: int = Field(default=3, ge=1)
-    """Checkpoints kept, beside the best one."""
+    """Checkpoints kept, beside the best one. Runs of sweeps keep one."""
+    keep_best: bool = True
+    """Keep the checkpoint with the best validation accuracy. Runs of sweeps do not."""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from engine import checkpoint
+from engine.config import LogConfig
 from engine.control import Control, Desired
 from engine.errors import CheckpointError, StorageFullError
 from engine.events import (
@@ -39,6 +40,7 @@ class Recorder:
     Where the disk is full, training waits until there is room, or until it is told to stop.
 
     :param snapshot: gives the trainer's state of this moment.
+    :param keep: says how many checkpoints are kept.
     :param listener: told of warnings that come up here.
     """
 
@@ -48,14 +50,15 @@ class Recorder:
         writer: StoreWriter,
         control: Control,
         snapshot: Callable[[], checkpoint.Snapshot],
-        keep: int,
+        keep: LogConfig,
         listener: Listener,
     ) -> None:
         self._run = run
         self._writer = writer
         self._control = control
         self._snapshot = snapshot
-        self._keep = keep
+        self._keep = keep.keep
+        self._keep_best = keep.keep_best
         self._listener = listener
         self._step = 0
         with StoreReader(run.database) as reader:
@@ -133,7 +136,7 @@ class Recorder:
 
     def _superseded(self) -> list[int]:
         newest = sorted(self._kept, reverse=True)
-        best = next((step for step in newest if self._kept[step]), None)
+        best = next((step for step in newest if self._kept[step] and self._keep_best), None)
         return [step for step in newest[self._keep :] if step != best]
 
     def _insist(self, action: Callable[[], T]) -> T:

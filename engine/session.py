@@ -90,7 +90,7 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
             writer.set_state({**trainer.position(), "reason": "", "config": brief(config)})
             writer.rewind(trainer.step if state is not None else -1)
             recorder = Recorder(
-                run, writer, sitting.control, trainer.snapshot, config.log.keep, sitting.listener
+                run, writer, sitting.control, trainer.snapshot, config.log, sitting.listener
             )
 
             def tell(event: Event) -> None:

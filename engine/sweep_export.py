@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
-from engine.atomic_files import replacing, storage_errors
 from engine.cells import CellState
-from engine.export import csv_text, csv_writer
+from engine.export import TextSink, csv_text, csv_writer, writing
 from engine.stability import CellSummary, summarize_sweep
 from engine.sweeps import Sweep
 
@@ -26,17 +24,21 @@ COLUMNS = (
     "first_bad_step",
     "cause",
 )
-_USER_FILE = 0o666
+"""Of the long form."""
 
 
 def export_sweep(
-    sweep: Sweep, states: Sequence[CellState], out: Path | TextIO, *, grid: bool = False
+    sweep: Sweep, states: Sequence[CellState], out: Path | TextSink, *, grid: bool = False
 ) -> int:
     """Write a sweep.
 
     The long form has a row per run. The grid has a row per row of the sweep and a column per step
     size with the median training loss over the seeds that did not diverge; ``diverged K/N`` where
-    any did, empty where nothing is known; then best step size, stable width in decades and level.
+    any did, empty where nothing is known. Then come the best step size, the stable width in
+    decades, whether the grid ends before the stable step sizes do (so that the true width may be
+    larger), and the level.
+
+    Numbers are the shortest text that gives the same float64, or ``nan``, ``inf`` and ``-inf``.
 
     :param states: one per cell of the sweep.
     :param out: a stream, or the path of a file that is replaced when all is written.
@@ -46,11 +48,11 @@ def export_sweep(
     write = _grid if grid else _long
     if not isinstance(out, Path):
         return write(sweep, states, out)
-    with storage_errors(out), replacing(out, mode=_USER_FILE) as stream:
+    with writing(out) as stream:
         return write(sweep, states, stream)
 
 
-def _long(sweep: Sweep, states: Sequence[CellState], stream: TextIO) -> int:
+def _long(sweep: Sweep, states: Sequence[CellState], stream: TextSink) -> int:
     writer = csv_writer(stream)
     writer.writerow(COLUMNS)
     for cell, state in zip(sweep.cells, states, strict=True):
@@ -59,40 +61,47 @@ def _long(sweep: Sweep, states: Sequence[CellState], stream: TextIO) -> int:
                 cell.run or "",
                 csv_text(cell.label),
                 cell.method,
-                cell.tau,
-                "" if cell.tau_theta is None else cell.tau_theta,
+                _number(cell.tau),
+                _number(cell.tau_theta),
                 cell.seed,
                 state.status,
                 state.epoch,
-                "" if state.train_loss is None else state.train_loss,
-                "" if state.val_accuracy is None else state.val_accuracy,
-                "" if state.first_bad_step is None else state.first_bad_step,
+                _number(state.train_loss),
+                _number(state.val_accuracy),
+                state.first_bad_step,
                 csv_text(state.cause),
             ]
         )
     return len(sweep.cells)
 
 
-def _grid(sweep: Sweep, states: Sequence[CellState], stream: TextIO) -> int:
+def _grid(sweep: Sweep, states: Sequence[CellState], stream: TextSink) -> int:
     found = summarize_sweep(sweep, states)
+    taus = [_number(tau) for tau in found.taus]
     writer = csv_writer(stream)
-    writer.writerow(["row", *found.taus, "best_tau", "stable_width_decades", "level"])
+    writer.writerow(["row", *taus, "best_tau", "stable_width_decades", "at_edge", "level"])
     for row in found.rows:
         writer.writerow(
             [
                 csv_text(row.label),
-                *(_number(found.cells.get((row.label, tau))) for tau in found.taus),
-                "" if row.best_tau is None else row.best_tau,
-                "" if row.width is None else row.width,
-                "" if found.level is None else found.level,
+                *(_loss(found.cells.get((row.label, tau))) for tau in found.taus),
+                _number(row.best_tau),
+                _number(row.width),
+                "" if row.width is None else str(row.at_edge).lower(),
+                _number(found.level),
             ]
         )
     return len(found.rows)
 
 
-def _number(cell: CellSummary | None) -> str | float:
+def _loss(cell: CellSummary | None) -> str | float | None:
     if cell is None:
-        return ""
+        return None
     if cell.diverged:
         return f"diverged {cell.diverged}/{cell.seeds}"
-    return "" if cell.loss is None else cell.loss
+    return _number(cell.loss)
+
+
+def _number(value: float | None) -> float | None:
+    """What JSON has without a point is an int here, but one column has one kind of number."""
+    return None if value is None else float(value)

@@ -24,6 +24,7 @@ DEFAULT_MAX_RUNS = 1000
 """More than that is more likely a mistake than a wish."""
 
 _LABELS = ("preset", "name")
+_KEPT = ("keep", "keep_best")
 _HASH_LETTERS = 10
 
 
@@ -119,8 +120,14 @@ def run_id(config: RunConfig) -> str:
     return f"{config.method.name}-{_short_hash(_content(config, exclude_defaults=True))}"
 
 
+def thrifty(config: RunConfig) -> RunConfig:
+    """The same run with the latest checkpoint alone: a sweep has many, and none is looked at."""
+    log = config.log.model_copy(update={"keep": 1, "keep_best": False})
+    return config.model_copy(update={"log": log})
+
+
 def is_same_run(one: RunConfig, other: RunConfig) -> bool:
-    """Whether two configurations differ in labels and CPU threads at most."""
+    """Whether two configurations differ in labels, CPU threads and kept checkpoints at most."""
     first, second = _content(one), _content(other)
     return {**first, "threads": None} == {**second, "threads": None}
 
@@ -160,6 +167,8 @@ def _with(document: Mapping[str, Any], tau: float, seed: int) -> RunConfig:
 def _content(config: RunConfig, *, exclude_defaults: bool = False) -> dict[str, Any]:
     document = config.model_dump(mode="json", exclude_defaults=exclude_defaults)
     document.get("data", {}).pop("label", None)
+    for key in _KEPT:
+        document.get("log", {}).pop(key, None)
     return {key: value for key, value in document.items() if key not in _LABELS}
 
 

@@ -14,7 +14,7 @@ from engine.control import Control, Desired
 from engine.errors import ConfigError, ProxPropError
 from engine.run import Run
 from engine.runs import Runs
-from engine.sweep_plan import cell_config, is_same_run, schedule
+from engine.sweep_plan import cell_config, is_same_run, schedule, thrifty
 from engine.sweeps import Cell, Sweep
 from engine.workers import Outcome, Workers
 
@@ -158,7 +158,7 @@ class SweepRunner:
             # kept from now on: with other threads a run could not go on bit for bit
             threads = config.threads or self._threads
             labels = {"preset": config.preset or self._sweep.preset, "threads": threads}
-            run = self._runs.create(config.model_copy(update=labels), id=cell.run)
+            run = self._runs.create(thrifty(config).model_copy(update=labels), id=cell.run)
         elif not is_same_run(run.config(), config):
             raise ConfigError(f"run {run.id} is there already, with another configuration")
         state = read_cell(self._runs.root, cell)

@@ -12,6 +12,7 @@ from proxprop_cli.commands import (
     compare,
     control,
     export,
+    plot,
     presets,
     reproduce,
     resume,
@@ -40,6 +41,7 @@ app.command("stop")(control.stop)
 app.add_typer(runs.app, name="runs")
 app.add_typer(presets.app, name="presets")
 app.command("export")(export.export)
+app.command("plot")(plot.plot)
 app.command("bench")(bench.bench)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,14 @@ from engine.sweeps import Sweep
 from proxprop_cli.output import number, percent
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from engine.stability import Stability
     from proxprop_cli.sweeping import How
 
 _COLUMNS = ["method", "tau", "figure", "paper", "ours", "difference"]
+_X_AXES = ("epoch", "wall", "work")
+_ACCURACIES = ("val_accuracy", "test_accuracy")
 _USER_FILE = 0o666
 
 
@@ -39,12 +45,13 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
     export_sweep(sweep, states, folder / "runs.csv")
     if sweep.kind == "sweep":
         export_sweep(sweep, states, folder / "grid.csv", grid=True)
-    figures = _figures(sweep, root, folder)
+    grid = summarize_sweep(sweep, states)
+    figures = _figures(sweep, root, folder, grid)
     text = write_report(
         experiment,
         sweep,
         found,
-        summarize_sweep(sweep, states),
+        grid,
         environment(root, sweep),
         command=command,
         figures=figures,
@@ -100,6 +107,31 @@ def _document(item: Beside) -> dict[str, Any]:
     }
 
 
-def _figures(sweep: Sweep, root: Path, folder: Path) -> list[str]:
-    """Draw what there is; gives the names of the files."""
-    return []
+def _figures(sweep: Sweep, root: Path, folder: Path, grid: Stability) -> list[str]:
+    """Draw what there is, as PNG and SVG; gives the names of the PNG files."""
+    from engine.figures.curves import draw_curves
+    from engine.figures.heatmap import draw_heatmap
+    from engine.figures.read_curves import available, read_groups
+    from engine.figures.stability import draw_stability
+    from engine.figures.style import render, styled, write_figure
+
+    if not any((root / str(cell.run)).exists() for cell in sweep.cells):
+        return []
+    drawings: dict[str, Callable[[], Figure]]
+    if sweep.kind == "sweep":
+        drawings = {
+            "stability": lambda: draw_stability(grid),
+            "heatmap": lambda: draw_heatmap(grid),
+        }
+    else:
+        groups = read_groups([sweep], root, _X_AXES, ["train_loss", *_ACCURACIES])
+        metrics = ["train_loss", *available(groups, _ACCURACIES)]
+        drawings = {"curves": lambda: draw_curves(groups, _X_AXES, metrics)}
+    names = []
+    with styled():
+        for name, draw in drawings.items():
+            figure = draw()
+            for format_ in ("png", "svg"):
+                write_figure(folder / f"{name}.{format_}", render(figure, format_))
+            names.append(f"{name}.png")
+    return names

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,43 +13,157 @@ from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, printable
 
+if TYPE_CHECKING:
+    from engine.export import TextSink
+    from engine.run import Run
+    from engine.runs import Runs
+    from engine.sweeps import Sweep
+
+_UNITS = {"csv": "rows", "parquet": "rows", "tensorboard": "values"}
+
 
 def export(
-    runs: opt.RunsArgument,
+    refs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...|SWEEP",
+            help="Ids, unique beginnings of them, names, or 'latest'; or a sweep.",
+            autocompletion=opt.complete_runs,
+        ),
+    ],
     output_path: Annotated[
-        str, typer.Option("--output", "-o", metavar="PATH", help="File to write; - prints it.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="File to write, or folder for TensorBoard; - prints CSV.",
+        ),
     ] = "-",
-    format_: Annotated[str, typer.Option("--format", metavar="csv", help="Kind of file.")] = "csv",
+    format_: Annotated[
+        str, typer.Option("--format", metavar="csv|parquet|tensorboard", help="What to write.")
+    ] = "csv",
     wide: Annotated[
-        bool, typer.Option("--wide", help="One row per step instead of one per step and key.")
+        bool,
+        typer.Option(
+            "--wide",
+            help="One row per step instead of one per step and key; the grid of a sweep.",
+        ),
+    ] = False,
+    metrics: Annotated[
+        bool,
+        typer.Option("--metrics", help="Of a sweep: every metric of its runs, not its table."),
     ] = False,
     as_json: opt.JsonOption = False,
     runs_dir: opt.DirOption = None,
 ) -> None:
-    """Write every metric that was logged, the solvers' figures among them."""
-    from engine.export import ExportSource, export_csv
+    """Write every metric that was logged, the solvers' figures among them; or a sweep's table."""
+    from engine.sweeps import Sweep
+
+    _check_options(format_, output_path, wide, as_json)
+    store = opt.open_runs(runs_dir)
+    chosen = _find(store, refs)
+    sweep = next((found for found in chosen if isinstance(found, Sweep)), None)
+    if sweep is None or metrics or format_ != "csv":
+        runs = _runs(store, chosen)
+        rows = _export_metrics(runs, format_, output_path, wide)
+        document = {"path": output_path, "rows": rows, "runs": [run.id for run in runs]}
+    elif len(chosen) == 1:
+        document = _export_table(store, sweep, output_path, wide)
+    else:
+        raise ConfigError(
+            f"{sweep.id}: the table of a sweep is exported alone; --metrics exports the metrics"
+            " of all these runs"
+        )
+    output = Output(as_json=as_json)
+    if output_path != "-":
+        output.line(f"wrote {document['rows']:,} {_UNITS[format_]} to {output_path}")
+    output.document(document)
+
+
+def _check_options(format_: str, output_path: str, wide: bool, as_json: bool) -> None:
+    if format_ not in _UNITS:
+        raise ConfigError(f"--format: expected csv, parquet or tensorboard, found {format_!r}")
+    if output_path == "-" and format_ != "csv":
+        place = "folder" if format_ == "tensorboard" else "file"
+        raise ConfigError(f"--format {format_} can not be printed; give a {place} with --output")
+    if output_path == "-" and as_json:
+        raise ConfigError("--json prints a document of its own; give a file with --output")
+    if wide and format_ == "tensorboard":
+        raise ConfigError("--wide: TensorBoard has one form only; leave the option out")
+
+
+def _find(store: Runs, refs: Sequence[str]) -> list[Run | Sweep]:
+    """What is meant, each once."""
+    from engine.sweeps import find_sweep
+
+    found: dict[str, Run | Sweep] = {}
+    for ref in refs:
+        one = find_sweep(store.root, ref) or store.find(ref)
+        found.setdefault(one.id, one)
+    return list(found.values())
+
+
+def _runs(store: Runs, chosen: Sequence[Run | Sweep]) -> list[Run]:
+    """Runs, and those of the sweeps that were made already, each once."""
+    from engine.run import Run
+
+    found: dict[str, Run] = {}
+    for one in chosen:
+        runs = [one] if isinstance(one, Run) else _made(store, one)
+        if not runs:
+            raise ConfigError(f"{one.id}: none of its runs was made yet")
+        for run in runs:
+            found.setdefault(run.id, run)
+    return list(found.values())
+
+
+def _made(store: Runs, sweep: Sweep) -> list[Run]:
+    from engine.run import Run
+
+    runs = [Run(store.root / cell.run) for cell in sweep.cells if cell.run is not None]
+    return [run for run in runs if run.exists()]
+
+
+def _export_metrics(runs: Sequence[Run], format_: str, output_path: str, wide: bool) -> int:
+    from engine.export import ClosedStore, ExportSource, export_csv
     from engine.store_reader import StoreReader
 
-    if format_ != "csv":
-        raise ConfigError(f"--format: expected 'csv', found {format_!r}")
-    if as_json and output_path == "-":
-        raise ConfigError("--json prints a document of its own; give a file with --output")
-    store = opt.open_runs(runs_dir)
-    found = [store.find(run) for run in runs]
-    output = Output(as_json=as_json)
+    for run in runs:
+        # a damaged one is better known before anything is printed
+        StoreReader(run.database).close()
+    sources = [ExportSource(run.id, ClosedStore(run.database), run.name) for run in runs]
+    if format_ == "parquet":
+        from engine.export_parquet import export_parquet
 
-    def label(name: str | None) -> str | None:
-        # a file gets the name as it is, a terminal must not
-        shown = output_path == "-" and sys.stdout.isatty()
-        return printable(name) if shown and name is not None else name
+        return export_parquet(sources, Path(output_path), wide=wide)
+    if format_ == "tensorboard":
+        from engine.export_tensorboard import export_tensorboard
 
-    with ExitStack() as stack:
-        sources = [
-            ExportSource(run.id, stack.enter_context(StoreReader(run.database)), label(run.name))
-            for run in found
-        ]
-        target = sys.stdout if output_path == "-" else Path(output_path)
-        rows = export_csv(sources, target, wide=wide)
+        return export_tensorboard(sources, Path(output_path))
+    return export_csv(sources, _target(output_path), wide=wide)
+
+
+def _export_table(store: Runs, sweep: Sweep, output_path: str, wide: bool) -> dict[str, Any]:
+    from engine.cells import read_cell
+    from engine.sweep_export import export_sweep
+
+    states = [read_cell(store.root, cell) for cell in sweep.cells]
+    rows = export_sweep(sweep, states, _target(output_path), grid=wide)
+    runs = [cell.run for cell, state in zip(sweep.cells, states, strict=True) if state.made]
+    return {"path": output_path, "rows": rows, "sweep": sweep.id, "runs": runs}
+
+
+def _target(output_path: str) -> Path | TextSink:
     if output_path != "-":
-        output.line(f"wrote {rows:,} rows to {output_path}")
-    output.document({"path": output_path, "rows": rows, "runs": [run.id for run in found]})
+        return Path(output_path)
+    return _Terminal() if sys.stdout.isatty() else sys.stdout
+
+
+class _Terminal:
+    """Standard output, to which no name of a person must come as a command; a file gets it as it
+    is."""
+
+    def write(self, text: str) -> None:
+        """Print a text, control characters escaped."""
+        sys.stdout.write("\n".join(map(printable, text.split("\n"))))

@@ -94,6 +94,10 @@ def test_a_grid_and_the_same_grid_again(terminal):
     assert found["methods"]["cg3"]["best_tau"] in (1.0, 0.05)
     assert set(sittings(terminal.runs).values()) == {1}
 
+    # 3 epochs, one checkpoint: a large network's would fill the disk
+    kept = [len(list(run.checkpoints.glob("*.safetensors"))) for run in Runs(terminal.runs).all()]
+    assert max(kept) == 1
+
     again = terminal("sweep-tau", *GRID, "--epochs", "3", "--json")
     assert figures(again) == figures(answer)
     assert again.err.count("(kept)") == 12

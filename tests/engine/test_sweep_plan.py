@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.runs import is_valid_id
-from engine.sweep_plan import Row, cell_config, is_same_run, plan_sweep, run_id, schedule
+from engine.sweep_plan import Row, cell_config, is_same_run, plan_sweep, run_id, schedule, thrifty
 from engine.sweeps import load_sweep, save_sweep
 from tests.engine.small import config
 
@@ -55,6 +55,8 @@ def test_labels_and_threads_are_no_content() -> None:
     labelled = config(name="mine", preset="p", data__label="my digits")
     assert run_id(plain) == run_id(labelled)
     assert is_same_run(plain, labelled.model_copy(update={"threads": 2}))
+    assert run_id(plain) == run_id(thrifty(plain))
+    assert is_same_run(plain, thrifty(plain))
     assert not is_same_run(plain, config(epochs=3))
 
 

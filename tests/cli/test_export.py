@@ -1,0 +1,218 @@
+"""``proxprop export`` of sweeps and in other formats; runs as CSV are in test_commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from engine.runs import Runs
+from engine.store_reader import StoreReader
+from tests.dashboard.sweep_helper import Made, make_sweep
+
+CELLS = [
+    ("backprop", 1.0, 0, Made("diverged", math.nan, bad_step=3)),
+    ("backprop", 0.1, 0, Made(loss=0.5)),
+    ("cg3", 1.0, 0, Made(loss=0.25)),
+    ("cg3", 0.1, 0, Made(None)),
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def sweep(root):
+    return make_sweep(root, CELLS)
+
+
+def logged(root, *runs):
+    found = []
+    for run in runs:
+        with StoreReader(root / run / "run.db") as reader:
+            found += [(run, step, key, repr(value)) for step, key, value in reader.rows()]
+    return found
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def cells_of(text):
+    return [
+        (row["run"], int(row["step"]), row["key"], repr(float(row["value"])))
+        for row in rows_of(text)
+    ]
+
+
+MADE = ("sweep-0", "sweep-1", "sweep-2")
+
+
+def test_a_sweep_is_its_table(cli, sweep, tmp_path):
+    answer = cli("export", "sweep")
+    assert (answer.code, answer.err) == (0, "")
+    rows = rows_of(answer.out)
+    assert [row["run"] for row in rows] == [*MADE, ""]
+    assert [row["train_loss"] for row in rows] == ["nan", "0.5", "0.25", ""]
+    out = tmp_path / "table.csv"
+    document = cli("export", "sweep", "sweep", "-o", str(out), "--json").json
+    assert document == {"path": str(out), "rows": 4, "sweep": "sweep", "runs": list(MADE)}
+    assert out.read_text() == answer.out
+
+
+def test_wide_a_sweep_is_its_grid(cli, sweep):
+    rows = rows_of(cli("export", "sweep", "--wide").out)
+    assert [(row["row"], row["1.0"], row["0.1"]) for row in rows] == [
+        ("backprop", "diverged 1/1", "0.5"),
+        ("cg3", "0.25", ""),
+    ]
+
+
+def test_metrics_of_a_sweep_are_those_of_its_runs(cli, sweep, root):
+    answer = cli("export", "sweep", "--metrics")
+    assert cells_of(answer.out) == logged(root, *MADE)
+    assert answer.out == cli("export", *MADE).out
+    wide = cli("export", "sweep", "--metrics", "--wide").out
+    assert wide == cli("export", *MADE, "--wide").out
+    assert "train_loss" in wide.splitlines()[0]
+
+
+def test_every_run_is_exported_once(cli, sweep, root):
+    answer = cli("export", "sweep-2", "sweep", "sweep-2", "sweep-0", "--metrics")
+    assert cells_of(answer.out) == logged(root, "sweep-2", "sweep-0", "sweep-1")
+    assert cells_of(cli("export", "sweep-1", "sweep-1").out) == logged(root, "sweep-1")
+
+
+@pytest.mark.parametrize("more", ["sweep-1", "other"])
+def test_a_table_is_exported_alone(cli, sweep, root, tmp_path, more):
+    make_sweep(root, [("exact", 1.0, 0, Made())], id="other")
+    out = tmp_path / "out.csv"
+    answer = cli("export", more, "sweep", "-o", str(out))
+    assert answer.code == 2
+    assert "--metrics" in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert not out.exists()
+    assert cli("export", more, "sweep", "-o", str(out), "--metrics").code == 0
+
+
+def test_parquet_holds_the_metrics_of_a_sweep(cli, sweep, root, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "out.parquet"
+    document = cli("export", "sweep", "--format", "parquet", "-o", str(out), "--json").json
+    expected = logged(root, *MADE)
+    assert document == {"path": str(out), "rows": len(expected), "runs": list(MADE)}
+    found = pq.read_table(out).to_pylist()
+    assert [(r["run"], r["step"], r["key"], repr(r["value"])) for r in found] == expected
+    answer = cli("export", "sweep", "--format", "parquet", "-o", str(out), "--wide")
+    assert f"wrote {pq.read_metadata(out).num_rows} rows to {out}" in answer.out
+    assert "train_loss" in pq.read_schema(out).names
+
+
+def test_tensorboard_holds_the_metrics_of_a_sweep(cli, sweep, root, tmp_path):
+    pytest.importorskip("tensorboard")
+    out = tmp_path / "logs"
+    arguments = ("export", "sweep", "--format", "tensorboard", "-o", str(out))
+    document = cli(*arguments, "--json").json
+    assert document["rows"] == len(logged(root, *MADE))
+    assert sorted(path.name for path in out.iterdir()) == list(MADE)
+    again = cli(*arguments)
+    assert again.code == 2
+    assert "holds event files already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--format", "xls"], "expected csv, parquet or tensorboard, found 'xls'"),
+        (["--format", "parquet"], "give a file with --output"),
+        (["--format", "tensorboard", "-o", "-"], "give a folder with --output"),
+        (["--format", "tensorboard", "-o", "x", "--wide"], "--wide"),
+        (["--json"], "give a file with --output"),
+    ],
+)
+def test_options_that_do_not_fit(cli, sweep, arguments, said):
+    answer = cli("export", "sweep", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_a_sweep_without_runs(cli, root):
+    make_sweep(root, [("exact", 1.0, 0, Made(None))])
+    assert len(rows_of(cli("export", "sweep").out)) == 1
+    answer = cli("export", "sweep", "--metrics")
+    assert answer.code == 2
+    assert "none of its runs was made yet" in answer.err
+
+
+def test_a_damaged_run_is_a_state_in_the_table_and_an_error_for_metrics(cli, sweep, root):
+    (root / "sweep-1" / "run.db").write_bytes(b"no database" * 100)
+    rows = rows_of(cli("export", "sweep").out)
+    assert [row["status"] for row in rows] == ["diverged", "unreadable", "finished", "waiting"]
+    answer = cli("export", "sweep", "--metrics")
+    assert (answer.code, answer.out) == (6, "")
+    assert "sweep-1" in answer.err
+
+
+@pytest.mark.parametrize(("kind", "package"), [("parquet", "pyarrow"), ("tensorboard",) * 2])
+def test_a_missing_extra_is_one_line(cli, sweep, tmp_path, monkeypatch, kind, package):
+    for module in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)
+    answer = cli("export", "sweep", "--format", kind, "-o", str(tmp_path / "out"))
+    assert answer.code == 2
+    assert answer.err == (
+        f"proxprop: --format {kind} needs the extra: pip install 'proxprop[{kind}]'\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_runs_than_files_may_be_open(cli, root, tmp_path):
+    count = 24
+    cells = [("exact", 1.0, seed, Made()) for seed in range(count)]
+    make_sweep(root, cells)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, hard))
+    try:
+        answers = [cli("export", "sweep", "--metrics", *more) for more in ([], ["--wide"])]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [answer.err for answer in answers] == ["", ""]
+    assert len({row["run"] for row in rows_of(answers[0].out)}) == count
+
+
+def test_a_terminal_gets_no_control_characters(cli, root, monkeypatch):
+    evil = "evil\x1b[31m\u202e"
+    make_sweep(root, CELLS[:1])
+    named = Runs(root).find("sweep-0")
+    named.save_config(named.config().model_copy(update={"name": evil}))
+    assert evil in cli("export", "sweep-0").out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    shown = cli("export", "sweep-0").out
+    assert "evil\\x1b[31m\\u202e" in shown
+    assert not any(ord(c) < 32 and c != "\n" for c in shown)
+    assert len(shown.splitlines()) == 1 + len(logged(root, "sweep-0"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "tensorboard"])
+def test_no_export_loads_torch(sweep, root, tmp_path, kind):
+    pytest.importorskip({"parquet": "pyarrow"}.get(kind, kind))
+    arguments = ["export", "sweep", "--metrics", "--dir", str(root), "--format", kind]
+    code = (
+        "import sys; from proxprop_cli.__main__ import run\n"
+        f"done = run({[*arguments, '-o', str(tmp_path / 'out')]!r})\n"
+        "sys.exit(done or ('torch' in sys.modules) or ('tensorflow' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out").exists()
