@@ -122,14 +122,13 @@ def sweep_folder(root: Path, sweep: Sweep) -> Run:
     return Run(root / sweep.id)
 
 
-def report(sweep: Sweep, how: How) -> None:
+def report(sweep: Sweep, root: Path, output: Output) -> None:
     """Print what a sweep has come to."""
     from engine.cells import read_cell
     from engine.comparison import compare
     from engine.stability import summarize_sweep
     from proxprop_cli import sweep_tables as tables
 
-    root, output = how.store.root, how.output
     if sweep.kind == "comparison":
         found = compare(root, sweep, loss=sweep.level)
         output.document(tables.comparison_document(sweep, found))
@@ -170,7 +169,7 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
             listener=progress,
         ).run()
     if how.tell:
-        report(sweep, how)
+        report(sweep, root, how.output)
     if ended.status == "stopped":
         how.output.note(f"stopped; 'proxprop resume {sweep.id}' goes on from here")
     if ended.reason == "SIGINT":

@@ -66,7 +66,7 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
     end = time.monotonic() + _STOP_SECONDS
     while process.poll() is None and _is_over(sweep, folder) and time.monotonic() < end:
         time.sleep(0.05)
-    report(sweep, how)
+    report(sweep, how.store.root, how.output)
     if process.poll() is None:
         how.output.line(f"{sweep.id} trains on; 'proxprop watch {sweep.id}' shows it again")
         return Exit.OK

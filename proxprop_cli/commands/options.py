@@ -28,10 +28,12 @@ def _complete_keys(incomplete: str) -> list[str]:
 
 
 def complete_runs(incomplete: str) -> list[str]:
-    """Ids that begin so."""
+    """Ids of runs and sweeps that begin so."""
     from engine.runs import Runs, default_root
+    from engine.sweeps import all_sweeps
 
-    ids = [run.id for run in Runs(default_root()).all()]
+    root = default_root()
+    ids = [run.id for run in Runs(root).all()] + [sweep.id for sweep in all_sweeps(root)]
     return [id for id in ["latest", *ids] if id.startswith(incomplete)]
 
 

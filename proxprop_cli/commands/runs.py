@@ -78,12 +78,20 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
 def show_run(
     run: opt.RunArgument, as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None
 ) -> None:
-    """Show one run: where it stands, and its whole configuration."""
+    """Show one run, where it stands and its whole configuration; or the table of a sweep."""
     from engine.config import dump
     from engine.store_reader import StoreReader
     from engine.summary import summarize
+    from engine.sweeps import find_sweep
 
-    found = opt.open_runs(runs_dir).find(run)
+    store = opt.open_runs(runs_dir)
+    sweep = find_sweep(store.root, run)
+    if sweep is not None:
+        from proxprop_cli.sweeping import report
+
+        report(sweep, store.root, Output(as_json=as_json))
+        return
+    found = store.find(run)
     summary = summarize(found)
     config = found.config()
     with StoreReader(found.database) as reader:
