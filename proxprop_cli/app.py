@@ -11,6 +11,7 @@ from proxprop_cli.commands import (
     bench,
     compare,
     control,
+    doctor,
     export,
     plot,
     presets,
@@ -42,6 +43,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(presets.app, name="presets")
 app.command("export")(export.export)
 app.command("plot")(plot.plot)
+app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 
 
