@@ -14,31 +14,48 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine import precision
 from engine.config import (
     ConvNetConfig,
     MethodConfig,
     MLPConfig,
     OptimizerConfig,
+    Precision,
 )
 from engine.devices import synchronize
 from engine.errors import ConfigError
 from engine.models import build_model
 from engine.optimizers import build_optimizer
 from engine.resident import peak_resident_bytes, reset_peak_resident
+from engine.step_graph import WARM_UP, CudaGraphs, GraphBackend, StepGraph, prepare_optimizer
 
 MODELS: dict[str, MLPConfig | ConvNetConfig] = {"mlp": MLPConfig(), "convnet": ConvNetConfig()}
 """The paper's two networks, on inputs of 3 x 32 x 32."""
 METHODS = ("backprop", "exact", "cg3", "cg10")
 _SHAPE, _CLASSES = (3, 32, 32), 10
 _WARM_UP = 2
+# In training the host prepares the next step while a device works on one: so must it here.
+_STEPS_ON_A_DEVICE = 10
 
 Step = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How steps are made on the device.
+
+    :ivar precision: as in the configuration.
+    :ivar cuda_graph: recorded and replayed instead of launched kernel by kernel; CUDA only.
+    """
+
+    precision: Precision = "float32"
+    cuda_graph: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +91,13 @@ def step_costs(
     rounds: int,
     memory: bool,
     progress: Callable[[str, int, int], None],
+    mode: Mode = Mode(),
 ) -> Iterator[StepCost]:
     """Measure every method on every model.
 
-    :param rounds: turns in which every method makes one step.
+    :param rounds: turns in which every method makes one step, on an accelerator ten.
     :param memory: also measure peak memory; on a CPU in a process of its own for every method.
+    :param mode: of all methods, BackProp's too; one that ``device`` can do.
     :raises ConfigError: for an unknown model or method.
     """
     methods = ["backprop", *(method for method in methods if method != "backprop")]
@@ -86,9 +105,10 @@ def step_costs(
         if model not in MODELS:
             raise ConfigError(f"--model: expected one of {', '.join(MODELS)}, found {model!r}")
     for model in models:
-        steps = {method: make_step(model, method, batch_size, device) for method in methods}
+        steps = {method: make_step(model, method, batch_size, device, mode) for method in methods}
         flops = {method: _count(step) for method, step in steps.items()}
-        times = _interleave(steps, device, rounds, partial(progress, model))
+        warm_up = _WARM_UP + (WARM_UP if mode.cuda_graph else 0)
+        times = _interleave(steps, device, warm_up, rounds, partial(progress, model))
         ratios = {
             method: [own / base for own, base in zip(taken, times["backprop"], strict=True)]
             for method, taken in times.items()
@@ -98,7 +118,7 @@ def step_costs(
             del steps
             for index, method in enumerate(methods):
                 progress(f"{model}: memory", index, len(methods))
-                peaks[method] = peak_bytes(model, method, batch_size, device)
+                peaks[method] = peak_bytes(model, method, batch_size, device, mode)
         base = peaks["backprop"]
         for method in methods:
             low, middle, high = _quartiles(ratios[method])
@@ -117,8 +137,18 @@ def step_costs(
             )
 
 
-def make_step(model: str, method: str, batch_size: int, device: torch.device) -> Step:
-    """A training step on one fixed batch of uniform [0, 1] inputs; gives the loss (0-d)."""
+def make_step(
+    model: str,
+    method: str,
+    batch_size: int,
+    device: torch.device,
+    mode: Mode = Mode(),
+    graphs: GraphBackend | None = None,
+) -> Step:
+    """A training step on one fixed batch of uniform [0, 1] inputs; gives the loss (0-d).
+
+    :param graphs: what records the step; default: CUDA, where the mode wants it.
+    """
     torch.manual_seed(0)
     settings = MethodConfig(name=method, tau=1e-3, tau_theta=1.0, tol=0.0)
     network = build_model(MODELS[model], settings, _SHAPE, _CLASSES).to(device)
@@ -129,27 +159,46 @@ def make_step(model: str, method: str, batch_size: int, device: torch.device) ->
     inputs = torch.rand(batch_size, *_SHAPE).to(device)
     labels = torch.randint(_CLASSES, (batch_size,)).to(device)
 
-    def step() -> Tensor:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(network(inputs), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+    def update(_: Tensor) -> Tensor:
+        with precision.of_step(mode.precision, device):
+            optimizer.zero_grad()
+            with precision.of_forward(mode.precision, device):
+                outputs = network(inputs)
+            loss = nn.functional.cross_entropy(outputs.float(), labels)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
 
-    return step
+    if graphs is None and mode.cuda_graph:
+        graphs = CudaGraphs(device)
+    if graphs is None:
+        return partial(update, labels)
+    prepare_optimizer(optimizer, device)
+    graph = StepGraph(update, network, optimizer, graphs, size=batch_size, device=device)
+
+    def replayed() -> Tensor:
+        loss = graph.step(labels)
+        if loss is None:
+            raise ConfigError(f"--cuda-graph: a step of {model} under {method} can not be recorded")
+        return loss
+
+    return replayed
 
 
-def peak_bytes(model: str, method: str, batch_size: int, device: torch.device) -> int:
-    """Peak memory of three steps beyond what the process had before model and data.
+def peak_bytes(
+    model: str, method: str, batch_size: int, device: torch.device, mode: Mode = Mode()
+) -> int:
+    """Peak memory of a few steps beyond what the process had before model and data.
 
     CUDA: by the allocator. CPU: resident set of a fresh process.
     """
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        _run_three(model, method, batch_size, device)
+        _run_few(model, method, batch_size, device, mode)
         return torch.cuda.max_memory_allocated(device) - before
     command = [sys.executable, "-m", "engine.benchmark", model, method, str(batch_size)]
+    command.append(mode.precision)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(json.loads(done.stdout)["peak_bytes"])
 
@@ -160,18 +209,24 @@ def as_rows(costs: Sequence[StepCost]) -> list[dict[str, Any]]:
 
 
 def _interleave(
-    steps: dict[str, Step], device: torch.device, rounds: int, progress: Callable[[int, int], None]
+    steps: dict[str, Step],
+    device: torch.device,
+    warm_up: int,
+    rounds: int,
+    progress: Callable[[int, int], None],
 ) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {method: [] for method in steps}
-    for turn in range(-_WARM_UP, rounds):
+    count = 1 if device.type == "cpu" else _STEPS_ON_A_DEVICE
+    for turn in range(-warm_up, rounds):
         progress(max(turn, 0), rounds)
         for method, step in steps.items():
             synchronize(device)
             start = time.perf_counter()
-            step()
+            for _ in range(count):
+                step()
             synchronize(device)
             if turn >= 0:
-                times[method].append(time.perf_counter() - start)
+                times[method].append((time.perf_counter() - start) / count)
     return times
 
 
@@ -189,14 +244,14 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def _run_three(model: str, method: str, batch_size: int, device: torch.device) -> None:
-    step = make_step(model, method, batch_size, device)
-    for _ in range(3):
+def _run_few(model: str, method: str, batch_size: int, device: torch.device, mode: Mode) -> None:
+    step = make_step(model, method, batch_size, device, mode)
+    for _ in range(3 + (WARM_UP if mode.cuda_graph else 0)):
         step()
     synchronize(device)
 
 
-def _measure_here(model: str, method: str, batch_size: int) -> int:
+def _measure_here(model: str, method: str, batch_size: int, mode: Mode) -> int:
     """In a fresh process: how far the resident set grows."""
     # what any product and factorisation loads is no part of a method's memory
     small = torch.eye(64)
@@ -204,10 +259,11 @@ def _measure_here(model: str, method: str, batch_size: int) -> int:
     torch.linalg.eigh(small)
     torch.fft.rfft(small)
     before = reset_peak_resident()
-    _run_three(model, method, batch_size, torch.device("cpu"))
+    _run_few(model, method, batch_size, torch.device("cpu"), mode)
     return peak_resident_bytes() - before
 
 
 if __name__ == "__main__":
-    found = _measure_here(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    wanted = Mode(cast(Precision, sys.argv[4]))
+    found = _measure_here(sys.argv[1], sys.argv[2], int(sys.argv[3]), wanted)
     sys.stdout.write(json.dumps({"peak_bytes": found}))

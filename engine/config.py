@@ -24,6 +24,7 @@ from engine.config_sections import (
     MLPConfig,
     OptimizerConfig,
     Positive,
+    Precision,
     ScheduleConfig,
     Section,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "MLPConfig",
     "MethodConfig",
     "OptimizerConfig",
+    "Precision",
     "RunConfig",
     "ScheduleConfig",
     "dump",
@@ -62,6 +64,12 @@ class RunConfig(Section):
     """Where to train; ``auto`` takes CUDA, then MPS, then the CPU."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads; default: what torch chooses."""
+    precision: Precision = "float32"
+    """Products of forward and backward pass: ``float32``; ``tf32``, on CUDA only; ``bf16``, with
+    weights and directions in float32. Proximal systems and evaluations are float32 always."""
+    cuda_graph: bool = False
+    """Record the training step once and replay it; needs CUDA. Steps that are different (the last,
+    smaller batch of an epoch, traced steps) are made as ever."""
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"
     """Mean over the batch of softmax cross-entropy, or of 1/2 |output - one-hot|^2."""
     batch_size: int = Field(default=500, ge=1, le=10_000_000)

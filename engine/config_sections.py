@@ -11,6 +11,8 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], Field(strict=False)]
 
+Precision = Literal["float32", "tf32", "bf16"]
+
 METHOD = re.compile(r"backprop|exact|cg[1-9]\d{0,3}")
 
 

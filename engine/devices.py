@@ -30,6 +30,19 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def check_settings(config: RunConfig, device: torch.device) -> None:
+    """See that the device can do what the configuration wants of it.
+
+    :raises ConfigError: ``precision`` or ``cuda_graph`` needs CUDA and this is another device.
+    """
+    if device.type == "cuda":
+        return
+    if config.precision == "tf32":
+        raise ConfigError(f"precision: 'tf32' needs a CUDA device, and this is '{device.type}'")
+    if config.cuda_graph:
+        raise ConfigError(f"cuda_graph: needs a CUDA device, and this is '{device.type}'")
+
+
 def describe(config: RunConfig, device: torch.device) -> dict[str, str | int | float]:
     """Versions, device, threads and seed: a resumed run with other ones gets other bits."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()

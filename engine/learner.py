@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine import precision
 from engine.config import RunConfig
 from engine.data.dataset import Dataset
+from engine.devices import check_settings
 from engine.errors import CheckpointError
 from engine.evaluation import evaluate
 from engine.layers import solver_stats
@@ -20,6 +23,13 @@ from engine.losses import LOSSES
 from engine.models import build_model
 from engine.optimizers import build_optimizer
 from engine.solvers import SolverStats
+from engine.step_graph import (
+    CudaGraphs,
+    GraphBackend,
+    StepGraph,
+    prepare_optimizer,
+    set_step_size,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +50,11 @@ class Learner:
     """Network and optimiser of a run, seeded by its configuration.
 
     :param dataset: samples on ``device``.
+    :raises ConfigError: the network does not fit the samples, or the device the configuration.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+        check_settings(config, device)
         torch.manual_seed(config.seed)
         random.seed(config.seed)
         np.random.seed(config.seed % 2**32)
@@ -55,39 +67,70 @@ class Learner:
             config.optimizer, self.model.parameters(), config.method.tau
         )
         self._loss = LOSSES[config.loss]
+        self._precision = config.precision
+        self._batch_size = config.batch_size
+        self._graph: StepGraph | None = None
+        if config.cuda_graph:
+            self.use_graphs(CudaGraphs(device))
+
+    def use_graphs(self, backend: GraphBackend) -> None:
+        """Record the step and replay it from now on; to be called before the first step."""
+        prepare_optimizer(self.optimizer, self.device)
+        # no cycle: a graph's memory is not to wait for the garbage collector
+        learner = weakref.proxy(self)
+
+        def body(indices: Tensor) -> Tensor:
+            done: StepResult = learner._update(indices, record=False)
+            return torch.stack((done.loss, done.direction_norm))
+
+        self._graph = StepGraph(
+            body, self.model, self.optimizer, backend, size=self._batch_size, device=self.device
+        )
 
     def step(self, indices: Tensor, tau: float, *, record: bool = False) -> StepResult:
         """One update on the training samples ``indices`` with step size ``tau``.
 
         :param record: keep the solvers' statistics.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = tau
-        inputs, labels = self.dataset.batch(self.dataset.train, indices)
-        self.optimizer.zero_grad()
-        loss = self._loss(self.model(inputs), labels).mean()
-        stats: Mapping[str, SolverStats] = {}
-        if record:
-            with solver_stats(self.model) as stats:
+        set_step_size(self.optimizer, tau)
+        if self._graph is not None and not record:
+            numbers = self._graph.step(indices)
+            if numbers is not None:
+                return StepResult(numbers[0], numbers[1], {})
+        return self._update(indices, record=record)
+
+    def _update(self, indices: Tensor, *, record: bool) -> StepResult:
+        with precision.of_step(self._precision, self.device):
+            inputs, labels = self.dataset.batch(self.dataset.train, indices)
+            self.optimizer.zero_grad()
+            with precision.of_forward(self._precision, self.device):
+                outputs = self.model(inputs)
+            loss = self._loss(outputs.float(), labels).mean()
+            stats: Mapping[str, SolverStats] = {}
+            if record:
+                with solver_stats(self.model) as stats:
+                    loss.backward()
+            else:
                 loss.backward()
-        else:
-            loss.backward()
-        directions = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(directions)
-        self.optimizer.step()
-        return StepResult(loss.detach(), norm, stats)
+            directions = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norm = nn.utils.get_total_norm(directions)
+            self.optimizer.step()
+            return StepResult(loss.detach(), norm, stats)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracy of every part of the data that has samples."""
+        """Loss and accuracy of every part of the data that has samples, in full float32 whatever
+        the precision of training."""
         metrics: dict[str, float] = {}
-        for name, split in (
-            ("train", self.dataset.train),
-            ("val", self.dataset.validation),
-            ("test", self.dataset.test),
-        ):
-            if len(split):
-                found = evaluate(self.model, self.dataset, split, self._loss)
-                metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = found
+        parts = {
+            "train": self.dataset.train,
+            "val": self.dataset.validation,
+            "test": self.dataset.test,
+        }
+        with precision.full(self.device):
+            for name, split in parts.items():
+                if len(split):
+                    found = evaluate(self.model, self.dataset, split, self._loss)
+                    metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = found
         return metrics
 
     def is_finite(self) -> bool:
@@ -134,6 +177,8 @@ class Learner:
             state.setdefault(int(index), {})[name] = value.clone()
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if self._graph is not None:
+            self._graph.drop()  # the optimiser's state lies elsewhere now
         torch.set_rng_state(tensors["rng/torch"])
         if self.device.type == "cuda" and "rng/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng/cuda"], self.device)

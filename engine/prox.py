@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from engine.conv_patches import ConvPatches
 from engine.linear_maps import Dense, Direction
+from engine.precision import full
 from engine.solvers import Exact, Ladder, ProximalSystem, Solver, SolverStats
 
 Damping = Literal["sum", "mean", "trace"]
@@ -73,8 +73,8 @@ class Prox:
         """
         if linear_map.rows == 0:
             return linear_map.adjoint(cotangent)
-        with _full_precision(cotangent.device):
-            system = ProximalSystem(linear_map, cotangent, self.beta(linear_map))
+        with full(cotangent.device) as around:
+            system = ProximalSystem(linear_map, cotangent, self.beta(linear_map), around)
             solution = self.solver.solve(system, ladder, record=observer is not None)
         if observer is not None and solution.stats is not None:
             observer(solution.stats)
@@ -84,19 +84,3 @@ class Prox:
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """Type in which a step is computed for parameters of a type: float32 or better."""
     return torch.promote_types(dtype, torch.float32)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """No autocast and no TF32: squared condition numbers leave no digits to give away."""
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
-            yield
-            return
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with torch.backends.cudnn.flags(allow_tf32=False):
-                yield
-        finally:
-            torch.set_float32_matmul_precision(before)

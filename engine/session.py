@@ -12,7 +12,7 @@ import torch
 from engine.config import DataConfig, MLPConfig, RunConfig, brief
 from engine.control import Control
 from engine.data import Dataset, Progress, load_dataset, prepare
-from engine.devices import choose_device
+from engine.devices import check_settings, choose_device
 from engine.errors import CheckpointError, ConfigError
 from engine.events import Event, RunEnded, Warned
 from engine.models import build_model
@@ -113,7 +113,7 @@ def prepare_run(config: RunConfig, data_dir: Path, progress: Progress | None) ->
     :raises ConfigError: the settings do not fit data or machine.
     :raises DataError: the data are not there.
     """
-    choose_device(config.device)
+    check_settings(config, choose_device(config.device))
     arrays = prepare(config.data, cache_dir=data_dir, progress=progress).arrays
     channels, height, width = arrays.train_images.shape[1:]
     with torch.device("meta"):

@@ -146,7 +146,7 @@ def iterate_dual(
         ratio = steps.advance(scratch.sum(dim=-2, keepdim=True))
         torch.addcmul(residual, search, ratio, out=search)
         torch.addcmul(k_residual, k_search, ratio, out=k_search)
-    return system.map.adjoint(weights), steps
+    return system.from_dual(weights), steps
 
 
 def iterate_in_eigenbasis(
@@ -178,4 +178,4 @@ def iterate_in_eigenbasis(
         torch.mul(residual, residual, out=scratch)
         ratio = steps.advance(values.mT @ scratch)
         torch.addcmul(residual, search, ratio, out=search)
-    return system.map.adjoint(vectors @ weights), steps
+    return system.from_dual(vectors @ weights), steps

@@ -140,7 +140,7 @@ def _gram(system: ProximalSystem, form: Form) -> Tensor:
 
 
 def _direction(system: ProximalSystem, form: Form, solution: Tensor) -> Direction:
-    return system.map.adjoint(solution) if form == "dual" else system.map.split(solution.mT)
+    return system.from_dual(solution) if form == "dual" else system.map.split(solution.mT)
 
 
 def _safe_gradient(system: ProximalSystem, right: Tensor) -> Tensor:

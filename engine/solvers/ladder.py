@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import torch
 from torch import Tensor
 
 
@@ -40,7 +41,7 @@ class Ladder:
     counts: dict[Rung, int] = field(default_factory=dict)
     """How often each rung above the first had to answer."""
     pending: Tensor | None = None
-    """Failed steps counted on the device since the last poll."""
+    """Failed steps since the last poll, counted on the device (0-d, int64)."""
 
     def count(self, rung: Rung, times: int = 1) -> None:
         """A rung answered."""
@@ -49,16 +50,18 @@ class Ladder:
 
     def defer(self, failed: Tensor) -> None:
         """Note on the device whether this step failed (0-d boolean tensor)."""
-        failures = failed.long()
-        self.pending = failures if self.pending is None else self.pending + failures
+        if self.pending is None:
+            self.pending = torch.zeros((), dtype=torch.long, device=failed.device)
+        # in place, here and below: a recorded step counts at the same address at every replay
+        self.pending += failed
 
     def poll(self) -> None:
         """Bring deferred failures to the host; after any, later steps begin one rung higher."""
         if self.pending is None:
             return
         failures = int(self.pending)
-        self.pending = None
         if failures:
+            self.pending.zero_()
             self.count(Rung.GRADIENT, failures)
             self.start = Rung(min(self.start + 1, Rung.EIGH))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from engine.conv_patches import ConvPatches
-from engine.linear_maps import Dense, LinearMap
+from engine.linear_maps import Dense, Direction, LinearMap
+from engine.precision import Around
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +20,13 @@ class ProximalSystem:
     :ivar map: V -> A V.
     :ivar cotangent: G, gradient of the loss at the layer's output, in the output's layout.
     :ivar beta: damping, a number or a tensor that broadcasts to ``(..., 1, 1)``.
+    :ivar around: makes a block with the precision of the code around the solver.
     """
 
     map: LinearMap
     cotangent: Tensor
     beta: float | Tensor
+    around: Around = nullcontext
 
     @property
     def outputs(self) -> int:
@@ -34,6 +38,12 @@ class ProximalSystem:
     def gradient(self) -> Tensor:
         """A^T G, the direction of BackProp, ``(..., m, n)``."""
         return self.map.adjoint(self.cotangent).joined()
+
+    def from_dual(self, weights: Tensor) -> Direction:
+        """V = A^T U, the end of a dual form. It stands for BackProp's product A^T G, and nothing
+        is solved with it: so it is made in the precision of the code around."""
+        with self.around():
+            return self.map.adjoint(weights)
 
     def normal(self, direction: Tensor) -> Tensor:
         """(A^T A + beta I) V by products with A and A^T, ``(..., m, n)``."""

@@ -13,7 +13,7 @@ from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, duration, number
 from proxprop_cli.progress import DataProgress
 
-_OF_STEPS = ("model", "batch_size", "rounds", "memory")
+_OF_STEPS = ("model", "batch_size", "rounds", "memory", "precision", "cuda_graph")
 _OF_RACE = ("preset", "set_", "max_epochs", "patience", "inputs", "data_dir")
 
 
@@ -29,6 +29,12 @@ def bench(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 500,
     rounds: Annotated[int, typer.Option(min=1, help="Turns; each makes a step of all.")] = 15,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too.")] = True,
+    precision: Annotated[
+        str, typer.Option(metavar="float32|tf32|bf16", help="Of the products; tf32: CUDA only.")
+    ] = "float32",
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="Record the steps and replay them; CUDA only.")
+    ] = False,
     time_to_loss: Annotated[
         float | None,
         typer.Option(metavar="LOSS", help="Race to this training loss instead; takes hours."),
@@ -63,7 +69,8 @@ def bench(
     _refuse_strangers(context, _OF_STEPS if time_to_loss is not None else _OF_RACE)
     output = Output(as_json=as_json)
     if time_to_loss is None:
-        _steps(output, model, method, batch_size, rounds, memory, device)
+        mode = {"precision": precision, "cuda_graph": cuda_graph}
+        _steps(output, model, method, batch_size, rounds, memory, device, mode)
     else:
         from engine.config import RunConfig
 
@@ -90,17 +97,20 @@ def _steps(
     rounds: int,
     memory: bool,
     device: str | None,
+    mode: Mapping[str, Any],
 ) -> None:
-    from engine.config import MethodConfig, RunConfig, validate
+    from engine.config import MethodConfig, validate
 
     for name in method or ():
         validate(
             {"method": MethodConfig.model_construct(name=name).model_dump()}, source="--method"
         )
-    from engine.benchmark import METHODS, MODELS, as_rows, step_costs
-    from engine.devices import choose_device, describe
+    config = validate(mode, source="proxprop bench")
+    from engine.benchmark import METHODS, MODELS, Mode, as_rows, step_costs
+    from engine.devices import check_settings, choose_device, describe
 
     chosen = choose_device(device or "auto")
+    check_settings(config, chosen)
     with DataProgress(output) as progress:
         costs = list(
             step_costs(
@@ -111,10 +121,11 @@ def _steps(
                 rounds=rounds,
                 memory=memory,
                 progress=progress,
+                mode=Mode(config.precision, config.cuda_graph),
             )
         )
-    environment = describe(RunConfig(), chosen)
-    output.document({"results": as_rows(costs), "environment": environment})
+    environment = describe(config, chosen)
+    output.document({"results": as_rows(costs), "environment": {**environment, **mode}})
     output.table(
         [
             *("model", "method", "step", "ratio", "quartiles", "predicted"),
@@ -137,6 +148,8 @@ def _steps(
     output.line(
         f"batch {batch_size}, {rounds} turns, {environment['device']}, "
         f"{environment['threads']} threads, torch {environment['torch']}"
+        f"{'' if config.precision == 'float32' else f', {config.precision}'}"
+        f"{', CUDA graph' if config.cuda_graph else ''}"
     )
 
 
