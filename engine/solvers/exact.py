@@ -112,8 +112,11 @@ def _cholesky(
     # float64, which costs little at these orders, it is also more accurate than they are.
     double = matrix.double() if system.map.device.type == "cpu" else matrix
     factor, info = torch.linalg.cholesky_ex(double)
+    failed = (info != 0).any()
+    if factor.device.type == "cpu" and failed:
+        return right, failed  # what is left of the factor may have a zero on its diagonal: it raises
     inverse = torch.cholesky_inverse(factor).to(matrix.dtype)
-    return inverse @ right, (info != 0).any()
+    return inverse @ right, failed
 
 
 def _eigh(system: ProximalSystem, form: Form, right: Tensor) -> tuple[Tensor, Tensor]:

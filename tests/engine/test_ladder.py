@@ -42,9 +42,12 @@ def test_float64_rescues_what_float32_can_not_factorise(n):
     assert (V.double() - truth).norm() < 1e-4 * truth.norm()
 
 
-def test_jitter_answers_where_float64_fails():
+@pytest.mark.parametrize("outputs", [2, 5])  # substitutions, explicit inverse
+def test_jitter_answers_where_float64_fails(outputs):
+    # all columns are the same: after the first, the diagonal of the factorisation is exactly zero
     a = torch.ones(20, 5, dtype=torch.float64) * 1e6
-    system = ProximalSystem(Dense(a, bias=False), torch.randn(20, 2, dtype=torch.float64), 1e-9)
+    G = torch.randn(20, outputs, dtype=torch.float64)
+    system = ProximalSystem(Dense(a, bias=False), G, 1e-9)
     ladder = Ladder()
     V = Exact().solve(system, ladder).direction.joined()
     assert ladder.take_counts() == {Rung.JITTER: 1}
