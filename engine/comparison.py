@@ -6,10 +6,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.cells import CellState, read_cell
+from engine.stability import Stability
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep
 
@@ -100,6 +101,16 @@ def compare(root: Path, sweep: Sweep, *, loss: float | None = None) -> Compariso
         for (label, tau), group in groups.items()
     )
     return Comparison(rows, loss)
+
+
+def at_best(sweep: Sweep, grid: Stability) -> Sweep:
+    """The runs of a sweep at the best step size of their row: equal grids, each at its best.
+
+    They were chosen by the training loss of these same runs, so that of a small grid is a little
+    too good.
+    """
+    best = {row.label: row.best_tau for row in grid.rows}
+    return replace(sweep, cells=tuple(c for c in sweep.cells if c.tau == best[c.label]))
 
 
 def read_curve(database: Path) -> Curve:

@@ -44,8 +44,14 @@ def grid_legend(grid: Stability) -> str:
     )
 
 
-def sweep_document(sweep: Sweep, states: Sequence[CellState], grid: Stability) -> dict[str, Any]:
-    """A sweep for ``--json``."""
+def sweep_document(
+    sweep: Sweep, states: Sequence[CellState], grid: Stability, best: Comparison
+) -> dict[str, Any]:
+    """A sweep for ``--json``.
+
+    :param best: its runs at the best step size of each row.
+    """
+    figures = {row.label: row.figures for row in best.rows}
     return {
         "sweep": sweep.id,
         "preset": sweep.preset,
@@ -70,12 +76,14 @@ def sweep_document(sweep: Sweep, states: Sequence[CellState], grid: Stability) -
             }
             for cell, state in zip(sweep.cells, states, strict=True)
         ],
+        "common_train_loss": best.loss,
         "methods": {
             row.label: {
                 "best_tau": row.best_tau,
                 "best_loss": row.best_loss,
                 "stable_width": row.width,
                 "at_edge": row.at_edge,
+                **{key: asdict(value) for key, value in figures.get(row.label, {}).items()},
             }
             for row in grid.rows
         },

@@ -14,6 +14,7 @@ from proxprop_cli.exit_codes import Exit
 from proxprop_cli.output import Output
 
 if TYPE_CHECKING:
+    from engine.comparison import Comparison
     from engine.config import RunConfig
     from engine.control import Desired
     from engine.run import Run
@@ -125,23 +126,33 @@ def sweep_folder(root: Path, sweep: Sweep) -> Run:
 def report(sweep: Sweep, root: Path, output: Output) -> None:
     """Print what a sweep has come to."""
     from engine.cells import read_cell
-    from engine.comparison import compare
+    from engine.comparison import at_best, compare
     from engine.stability import summarize_sweep
     from proxprop_cli import sweep_tables as tables
 
     if sweep.kind == "comparison":
         found = compare(root, sweep, loss=sweep.level)
         output.document(tables.comparison_document(sweep, found))
-        output.table(tables.COMPARISON_COLUMNS, tables.comparison_rows(found))
-        if found.loss is not None:
-            output.line(f"at the training loss {found.loss:.4g}, interpolated:")
-            output.table(tables.AT_LOSS_COLUMNS, tables.at_loss_rows(found))
+        _print_comparison(found, output)
         return
     states = [read_cell(root, cell) for cell in sweep.cells]
     grid = summarize_sweep(sweep, states)
-    output.document(tables.sweep_document(sweep, states, grid))
+    best = compare(root, at_best(sweep, grid))
+    output.document(tables.sweep_document(sweep, states, grid, best))
     output.table(tables.grid_columns(grid), tables.grid_rows(grid))
     output.line(tables.grid_legend(grid))
+    if best.rows:
+        output.line("each at its best step size:")
+        _print_comparison(best, output)
+
+
+def _print_comparison(found: Comparison, output: Output) -> None:
+    from proxprop_cli import sweep_tables as tables
+
+    output.table(tables.COMPARISON_COLUMNS, tables.comparison_rows(found))
+    if found.loss is not None:
+        output.line(f"at the training loss {found.loss:.4g}, interpolated:")
+        output.table(tables.AT_LOSS_COLUMNS, tables.at_loss_rows(found))
 
 
 def _conduct(sweep: Sweep, folder: Run, how: How) -> int:

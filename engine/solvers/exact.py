@@ -114,7 +114,7 @@ def _cholesky(
     factor, info = torch.linalg.cholesky_ex(double)
     failed = (info != 0).any()
     if factor.device.type == "cpu" and failed:
-        return right, failed  # what is left of the factor may have a zero on its diagonal: it raises
+        return right, failed  # a zero on the diagonal of what is left would raise
     inverse = torch.cholesky_inverse(factor).to(matrix.dtype)
     return inverse @ right, failed
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.comparison import at_loss, compare, read_curve, statistic
+from engine.cells import WAITING, read_cell
+from engine.comparison import at_best, at_loss, compare, read_curve, statistic
 from engine.runs import Runs
+from engine.stability import summarize_sweep
 from engine.store import StoreWriter
 from engine.sweep_plan import Row, cell_config, plan_sweep
 from engine.sweeps import Sweep
@@ -100,6 +103,22 @@ def test_where_a_loss_is_first_reached(tmp_path: Path) -> None:
     assert there["epochs"] == 0.0  # it begins below
     assert math.isnan(there["test_accuracy"])
     assert at_loss(first, 0.1) is None
+
+
+def test_a_sweep_at_the_best_step_size_of_every_row(tmp_path: Path) -> None:
+    rows = [Row(name, config(name), (1.0, 0.5, 0.1)) for name in ("backprop", "exact")]
+    sweep = plan_sweep("digits", rows, (0,))
+    losses = {("backprop", 1.0): 3.0, ("backprop", 0.5): 0.9, ("backprop", 0.1): 1.1}
+    losses |= {("exact", 1.0): 0.2}
+    for cell in sweep.cells:
+        if (cell.label, cell.tau) in losses:
+            only = replace(sweep, cells=(cell,))
+            write(tmp_path, only, {(cell.label, 0): [2.0, losses[cell.label, cell.tau]]})
+    grid = summarize_sweep(sweep, [read_cell(tmp_path, cell) for cell in sweep.cells])
+    found = compare(tmp_path, at_best(sweep, grid))
+    assert [(row.label, row.tau) for row in found.rows] == [("backprop", 0.5), ("exact", 1.0)]
+    assert found.loss == 0.9
+    assert at_best(sweep, summarize_sweep(sweep, [WAITING] * 6)).cells == ()
 
 
 def test_an_empty_comparison_has_rows_and_no_figures(tmp_path: Path) -> None:

@@ -44,9 +44,10 @@ def test_float64_rescues_what_float32_can_not_factorise(n):
 
 @pytest.mark.parametrize("outputs", [2, 5])  # substitutions, explicit inverse
 def test_jitter_answers_where_float64_fails(outputs):
-    # all columns are the same: after the first, the diagonal of the factorisation is exactly zero
-    a = torch.ones(20, 5, dtype=torch.float64) * 1e6
-    G = torch.randn(20, outputs, dtype=torch.float64)
+    # all columns are the same, and the root of 16 * 4^20 is exact: after the first column the
+    # diagonal of the factorisation is exactly zero
+    a = torch.full((16, 5), 2.0**20, dtype=torch.float64)
+    G = torch.randn(16, outputs, dtype=torch.float64)
     system = ProximalSystem(Dense(a, bias=False), G, 1e-9)
     ladder = Ladder()
     V = Exact().solve(system, ladder).direction.joined()
