@@ -25,18 +25,17 @@ def watch(
 ) -> None:
     """Open the dashboard on runs, live or finished; several are drawn over one another.
 
-    The id of a sweep opens its stability grid.
+    The id of a sweep opens its stability grid, that of a comparison the curves of its runs.
     """
-    from engine.runs import is_valid_id
-
     store = opt.open_runs(runs_dir)
     if not Output().terminal():
         raise ConfigError("watch: expected a terminal; 'proxprop runs show' prints a run")
-    from engine.sweeps import load_sweep, sweep_file
+    from engine.sweeps import find_sweep
     from proxprop_cli.watching import open_dashboard
 
-    sweep = runs[0] if runs and len(runs) == 1 and is_valid_id(runs[0]) else None
-    if sweep is not None and sweep_file(store.root, sweep).exists():
-        raise typer.Exit(open_dashboard(store, [], sweep=load_sweep(store.root, sweep).id))
+    if runs and len(runs) == 1 and not list_:
+        sweep = find_sweep(store.root, runs[0])
+        if sweep is not None:
+            raise typer.Exit(open_dashboard(store, [], sweep=sweep.id))
     found = [] if list_ else [store.find(run).id for run in runs or ["latest"]]
     raise typer.Exit(open_dashboard(store, list(dict.fromkeys(found))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ from textual.screen import Screen
 
 from engine.errors import ProxPropError
 from engine.runs import Runs
-from proxprop_cli.dashboard.messages import RunsChosen, RunsWanted
+from proxprop_cli.dashboard.messages import RunsChosen, RunsWanted, SweepChosen
 from proxprop_cli.dashboard.screens.live import LiveScreen
+from proxprop_cli.dashboard.views import Member, Place
 from proxprop_cli.output import printable
 
 
@@ -28,11 +29,6 @@ class Dashboard(App[None]):
     """
 
     TITLE = "proxprop"
-    CSS = """
-    Footer FooterKey { padding: 0 1 0 0; }
-    Footer FooterKey .footer-key--key { padding: 0 0 0 1; }
-    Footer FooterKey .footer-key--description { padding: 0 0 0 1; }
-    """
 
     def __init__(self, runs: Runs, shown: Sequence[str] = (), *, sweep: str | None = None) -> None:
         # without this Textual shows NO_COLOR as shades of grey
@@ -50,9 +46,7 @@ class Dashboard(App[None]):
             except (NotImplementedError, RuntimeError, ValueError):
                 break  # not the main thread, as in tests
         if self._sweep is not None:
-            from proxprop_cli.dashboard.screens.grid import GridScreen
-
-            self.push_screen(GridScreen(self._runs.root, self._sweep))
+            self._open_sweep(self._sweep)
         elif self._shown:
             self._open(self._shown)
         else:
@@ -71,15 +65,35 @@ class Dashboard(App[None]):
 
     def on_runs_chosen(self, message: RunsChosen) -> None:
         """Open what was chosen."""
-        self._open(message.runs)
+        self._open(message.runs, message.places)
 
-    def _open(self, ids: Sequence[str]) -> None:
+    def on_sweep_chosen(self, message: SweepChosen) -> None:
+        """Open what was chosen."""
+        self._open_sweep(message.sweep)
+
+    def _open_sweep(self, id: str) -> None:
+        from engine.sweeps import load_sweep
+        from proxprop_cli.dashboard.screens.grid import GridScreen
+
         try:
-            runs = [self._runs.find(id) for id in ids]
+            compares = load_sweep(self._runs.root, id).kind == "comparison"
+        except ProxPropError:
+            compares = False  # the grid tells what is wrong, and whether it stays so
+        if compares:
+            from proxprop_cli.dashboard.screens.comparison import ComparisonScreen
+
+            self.push_screen(ComparisonScreen(self._runs.root, id))
+        else:
+            self.push_screen(GridScreen(self._runs.root, id))
+
+    def _open(self, ids: Sequence[str], places: Mapping[str, Place] | None = None) -> None:
+        known = places or {}
+        try:
+            members = [Member(self._runs.find(id), known.get(id)) for id in ids]
         except ProxPropError as error:
             self.notify(printable(str(error)), severity="error", markup=False)
             return
-        self.push_screen(LiveScreen(runs))
+        self.push_screen(LiveScreen(members))
 
     def on_runs_wanted(self, message: RunsWanted) -> None:
         """Open the list."""

@@ -1,25 +1,33 @@
-"""All runs in a folder, looked at again only where something has changed."""
+"""All runs and sweeps in a folder, looked at again only where something has changed."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from engine.atomic_files import storage_errors
+from engine.control import Desired
 from engine.errors import ProxPropError
 from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import StoreReader
+from engine.sweeps import Sweep, load_sweep, sweep_file
+from proxprop_cli.dashboard.sweep_status import OVER
 
 Signature = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A run in the list.
+    """A run in the list, or a sweep.
 
     :ivar config: the brief of its configuration.
     :ivar metrics: latest evaluation.
+    :ivar sweep: of a run, the newest sweep it belongs to.
+    :ivar runs: of a sweep, its runs at their end, and all; None: it is a run.
     """
 
     id: str
@@ -29,23 +37,26 @@ class CatalogEntry:
     epoch: float
     metrics: Mapping[str, float]
     problem: str = ""
+    sweep: str = ""
+    runs: tuple[int, int] | None = None
 
     @property
     def text(self) -> str:
         """What a filter looks into."""
-        values = (self.id, self.status, *map(str, self.config.values()))
+        values = (self.id, self.sweep, self.status, *map(str, self.config.values()))
         return " ".join(values).lower()
 
 
 class Catalog:
-    """Lists runs, newest first."""
+    """Lists runs and sweeps, newest first."""
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
         self._known: dict[str, tuple[Signature, CatalogEntry]] = {}
+        self._sweeps: dict[str, tuple[Signature, Sweep]] = {}
 
     def entries(self) -> tuple[CatalogEntry, ...]:
-        """Every run as it is now.
+        """Everything as it is now.
 
         :raises StorageError: the folder can not be listed.
         """
@@ -57,12 +68,49 @@ class Catalog:
                 known = signature, _entry(run)
             found[run.id] = known
         self._known = found
-        return tuple(entry for _, entry in found.values())
+        sweeps = self._all_sweeps()
+        member_of = {cell.run: sweep.id for sweep in reversed(sweeps) for cell in sweep.cells}
+        runs = [
+            replace(entry, sweep=member_of[id]) if id in member_of else entry
+            for id, (_, entry) in found.items()
+        ]
+        status = {entry.id: entry.status for entry in runs}
+        listed = [*(_sweep_entry(self._runs.root, sweep, status) for sweep in sweeps), *runs]
+        # what was made in one go stays in the order of the folder
+        return tuple(sorted(listed, key=lambda entry: -entry.created))
+
+    def _all_sweeps(self) -> list[Sweep]:
+        """Newest first; one that is damaged does not hide the others and is left out."""
+        root, found = self._runs.root, {}
+        with storage_errors(root):
+            try:
+                names = [entry.name for entry in os.scandir(root) if not entry.is_symlink()]
+            except FileNotFoundError:
+                names = []
+        for name in names:
+            signature = _signature_of(sweep_file(root, name))
+            if not any(signature[0]):
+                continue
+            known = self._sweeps.get(name)
+            if known is None or known[0] != signature:
+                try:
+                    known = signature, load_sweep(root, name)
+                except ProxPropError:
+                    continue
+            found[name] = known
+        self._sweeps = found
+        sweeps = [sweep for _, sweep in found.values()]
+        return sorted(sweeps, key=lambda sweep: sweep.created, reverse=True)
 
 
 def _signature(run: Run) -> Signature:
+    log = run.database.with_name(f"{run.database.name}-wal")
+    return _signature_of(run.database, log)
+
+
+def _signature_of(*paths: Path) -> Signature:
     signature = []
-    for path in (run.database, run.database.with_name(f"{run.database.name}-wal")):
+    for path in paths:
         try:
             stat = path.stat()
         except OSError:
@@ -84,3 +132,25 @@ def _entry(run: Run) -> CatalogEntry:
     config = state.get("config", {})
     epoch, metrics = float(state.get("epoch", 0)), state.get("metrics", {})
     return CatalogEntry(run.id, run.created, str(status), config, epoch, metrics)
+
+
+def _sweep_entry(root: Path, sweep: Sweep, status: Mapping[str, str]) -> CatalogEntry:
+    """A sweep by the states of its runs, which are known already."""
+    folder = Run(root / sweep.id)
+    states = [status.get(cell.run or "", "waiting") for cell in sweep.cells]
+    done = sum(state in OVER for state in states)
+    try:
+        live, problem = folder.is_live(), ""
+    except ProxPropError as error:
+        live, problem = False, str(error)
+    desired = folder.desired()
+    if done == len(sweep.cells):
+        word = "finished"
+    elif live:
+        paused = desired is Desired.PAUSED and "running" not in states
+        word = "paused" if paused else "running"
+    else:
+        word = "interrupted" if desired is Desired.RUNNING else desired.value
+    config = {"preset": sweep.preset, "method": sweep.kind}
+    runs = done, len(sweep.cells)
+    return CatalogEntry(sweep.id, sweep.created, word, config, 0.0, {}, problem, runs=runs)

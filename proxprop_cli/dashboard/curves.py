@@ -48,16 +48,13 @@ LOSSES = (("train_loss", "train"), ("val_loss", "validation"), ("batch_loss", "b
 ACCURACIES = (("train_accuracy", "train"), ("val_accuracy", "validation"))
 
 
-def loss_lines(views: Sequence[RunView], axis: XAxis, metric: str, smoothing: float) -> list[Line]:
-    """Losses of one run side by side, or one loss of several runs.
-
-    :param metric: which, where there are several runs.
-    """
-    if len(views) != 1:
-        return _overlay(views, metric, axis, smoothing)
+def loss_lines(views: Sequence[RunView], axis: XAxis, smoothing: float) -> list[Line]:
+    """Losses of one run side by side; none before it is known."""
+    if not views:
+        return []
     view = views[0]
     made = [
-        _line(view, key, label, number, axis, smoothing if key == "batch_loss" else 0.0)
+        line_of(view, key, label, number, axis, smoothing if key == "batch_loss" else 0.0)
         for number, (key, label) in enumerate(LOSSES)
     ]
     train, validation, batch = made
@@ -65,18 +62,17 @@ def loss_lines(views: Sequence[RunView], axis: XAxis, metric: str, smoothing: fl
     return [line for line in (batch, train, validation) if line is not None]
 
 
-def validation_lines(views: Sequence[RunView], axis: XAxis) -> list[Line]:
-    """The validation losses of several runs."""
-    return _overlay(views, "val_loss", axis, 0.0)
+def accuracy_of(loss: str) -> str:
+    """The accuracy that is shown beside a loss."""
+    return "train_accuracy" if loss in ("train_loss", "batch_loss") else "val_accuracy"
 
 
-def accuracy_lines(views: Sequence[RunView], axis: XAxis, metric: str) -> list[Line]:
-    """Accuracies of one run side by side, or one accuracy of several runs."""
-    if len(views) != 1:
-        key = "train_accuracy" if metric in ("train_loss", "batch_loss") else "val_accuracy"
-        return _overlay(views, key, axis, 0.0)
+def accuracy_lines(views: Sequence[RunView], axis: XAxis) -> list[Line]:
+    """Accuracies of one run side by side; none before it is known."""
+    if not views:
+        return []
     made = [
-        _line(views[0], key, label, number, axis, 0.0)
+        line_of(views[0], key, label, number, axis, 0.0)
         for number, (key, label) in enumerate(ACCURACIES)
     ]
     return [line for line in made if line is not None]
@@ -96,19 +92,11 @@ def residual_lines(trace: SolverTrace) -> list[Line]:
 
 def history_lines(view: RunView, key: str, axis: XAxis) -> list[Line]:
     """One metric of one run."""
-    line = _line(view, key, key.rpartition("/")[2].replace("_", " "), 0, axis, 0.0)
+    line = line_of(view, key, key.rpartition("/")[2].replace("_", " "), 0, axis, 0.0)
     return [line] if line is not None else []
 
 
-def _overlay(views: Sequence[RunView], key: str, axis: XAxis, smoothing: float) -> list[Line]:
-    made = (
-        _line(view, key, view.short, number, axis, smoothing, marked=key)
-        for number, view in enumerate(views)
-    )
-    return [line for line in made if line is not None]
-
-
-def _line(
+def line_of(
     view: RunView,
     key: str,
     label: str,

@@ -12,7 +12,7 @@ from engine.errors import ProxPropError, StorageError
 from engine.events import SolverTrace
 from engine.run import Run
 from engine.store_reader import EventRow, StoreReader
-from proxprop_cli.dashboard.views import LogLine, RunView
+from proxprop_cli.dashboard.views import LogLine, Place, RunView
 
 if TYPE_CHECKING:
     from engine.buckets import Buckets
@@ -33,9 +33,9 @@ _START_SECONDS = 60.0
 class Feed:
     """Follows one run. Used by one thread at a time; what it gives is frozen."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, place: Place | None = None) -> None:
         self.run = run
-        self.view = RunView(run.id)
+        self.view = RunView(run.id, place)
         self._reader: StoreReader | None = None
         self._version = -1
         self._request: tuple[int, int, int] | None = None
@@ -165,6 +165,7 @@ class Feed:
         environment = self._started.get("environment", {})
         return RunView(
             id=self.run.id,
+            place=self.view.place,
             config=config,
             status=status,
             has_trainer=self._locked or status == "starting",

@@ -25,6 +25,7 @@ class Line:
     :ivar broken: whether the bucket holds a value that is not finite: the line is not joined over
         it, and it is marked.
     :ivar smooth: smoothed values to draw over the raw ones, if any; NaN in gaps.
+    :ivar band: whether the range from low to high is an area behind the line, and not a part of it.
     :ivar end: text of a mark at the last point, such as ``✖ diverged``, if any.
     """
 
@@ -37,6 +38,7 @@ class Line:
     broken: npt.NDArray[np.bool_]
     smooth: Floats | None = None
     end: str | None = None
+    band: bool = False
 
     @property
     def color(self) -> str:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.message import Message
+
+from proxprop_cli.dashboard.views import Place
 
 
 class RunsChosen(Message):
     """A person wants to see these runs together.
 
     :param runs: their ids, at least one.
+    :param places: by id, of those that belong to a sweep that was being looked at.
     """
 
-    def __init__(self, runs: tuple[str, ...]) -> None:
+    def __init__(self, runs: tuple[str, ...], places: Mapping[str, Place] | None = None) -> None:
         self.runs = runs
+        self.places = places or {}
+        super().__init__()
+
+
+class SweepChosen(Message):
+    """A person wants to see a sweep or a comparison.
+
+    :param sweep: its id.
+    """
+
+    def __init__(self, sweep: str) -> None:
+        self.sweep = sweep
         super().__init__()
 
 

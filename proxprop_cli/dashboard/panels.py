@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from proxprop_cli.dashboard.palette import color_of, glyph_of
-from proxprop_cli.dashboard.views import RunView
+from proxprop_cli.dashboard.views import RunView, series_of
 from proxprop_cli.dashboard.widgets.run_header import STATUS
 from proxprop_cli.dashboard.widgets.table import Column, Row
 from proxprop_cli.output import duration, number, percent
@@ -32,6 +33,11 @@ RUN_COLUMNS = (
     Column("val", rank=1),
     Column("time", rank=3),
 )
+MEMBER_COLUMNS = tuple(
+    replace(column, rank=4) if column.title in ("method", "tau") else column
+    for column in RUN_COLUMNS
+)
+"""Of the runs of a sweep, whose rows tell method and step size."""
 
 
 def layer_rows(view: RunView) -> list[Row]:
@@ -67,16 +73,19 @@ def layers_caption(view: RunView) -> str:
     return " · ".join(parts)
 
 
-def run_rows(views: Sequence[RunView]) -> list[Row]:
-    """A row per run of an overlay, with the mark and colour of its curve."""
+def run_rows(views: Sequence[RunView], *, banded: bool = False) -> list[Row]:
+    """A row per run of an overlay, with the mark and colour of its curve.
+
+    :param banded: whether that is the one of its row in a sweep.
+    """
     rows = []
-    for index, view in enumerate(views):
+    for index, view in zip(series_of(views, banded=banded), views, strict=True):
         status_glyph, status_color = STATUS.get(view.status, ("?", "red"))
         tau = view.config.get("tau")
         metrics = view.metrics
         cells = (
             glyph_of(index),
-            str(view.config.get("name") or view.id),
+            view.short if view.place else str(view.config.get("name") or view.id),
             view.method,
             "-" if tau is None else f"{tau:g}",
             f"{status_glyph} {view.status}",

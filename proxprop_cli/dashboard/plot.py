@@ -108,7 +108,7 @@ def compose(
         return picture
     if width >= 20 and height >= 5:
         area = _axes(picture, area, found, view)
-    raster = rasterize(lines, found.x, found.y, area.columns, area.rows)
+    raster = rasterize(lines, found.x, found.y, area.columns, area.rows, marked=view.marked)
     _draw(picture, area, raster, lines)
     if framed:
         _legend(picture, area, raster, lines, corner)

@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from engine.run import Run
 from proxprop_cli.dashboard.feed import Feed
-from proxprop_cli.dashboard.views import RunView
+from proxprop_cli.dashboard.views import Member, RunView
 
 POLL_SECONDS = 0.5
 """Between two looks, which is also the least time between two redraws."""
@@ -23,8 +22,12 @@ class Poller:
         first also when the first run has been opened, so that something is seen soon.
     """
 
-    def __init__(self, runs: Sequence[Run], changed: Callable[[tuple[RunView, ...]], None]) -> None:
-        self._feeds = [Feed(run) for run in runs]
+    def __init__(
+        self, members: Sequence[Member], changed: Callable[[tuple[RunView, ...]], None]
+    ) -> None:
+        self.members = tuple(members)
+        """Which runs to follow; :meth:`wake` after a change."""
+        self._feeds: dict[str, Feed] = {}
         self._changed = changed
         self.keys: frozenset[str] = frozenset()
         """Series to follow beside those that always are; :meth:`wake` after a change."""
@@ -56,21 +59,36 @@ class Poller:
                 self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
         finally:
-            for feed in self._feeds:
+            for feed in self._feeds.values():
                 feed.close()
 
     def _look(self, known: tuple[RunView, ...]) -> tuple[RunView, ...]:
         keys = self.keys
-        if known:
-            return tuple(
-                view if self._stopped else feed.poll(keys)
-                for feed, view in zip(self._feeds, known, strict=True)
-            )
+        fresh = self._choose()
+        feeds = list(self._feeds.values())
+        if not feeds:
+            return ()
+        if len(fresh) <= 1 and known:
+            for feed in feeds:
+                if not self._stopped:
+                    feed.poll(keys)
+            return tuple(feed.view for feed in feeds)
         # SQLite lets others work while it reads, so that many runs open in less time
         with ThreadPoolExecutor(_OPENERS) as pool:
-            opened = pool.map(lambda feed: feed.poll(keys), self._feeds)
+            opened = pool.map(lambda feed: feed.poll(keys), feeds)
             next(opened, None)
-            self._changed(tuple(feed.view for feed in self._feeds))
+            self._changed(tuple(feed.view for feed in feeds))
             for _ in opened:
                 pass
-        return tuple(feed.view for feed in self._feeds)
+        return tuple(feed.view for feed in feeds)
+
+    def _choose(self) -> list[Feed]:
+        """Have a feed a member, in their order; gives the new ones."""
+        before = self._feeds
+        self._feeds = {
+            member.run.id: before.get(member.run.id) or Feed(member.run, member.place)
+            for member in self.members
+        }
+        for id in before.keys() - self._feeds.keys():
+            before[id].close()
+        return [self._feeds[id] for id in self._feeds.keys() - before.keys()]

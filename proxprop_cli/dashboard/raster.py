@@ -26,6 +26,10 @@ BROKEN = "✖"
 # Bits of U+2800 by row and column of a cell.
 _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint8)
 
+_STIPPLE = 0x95  # every other dot, as on a chess board
+_MARK_CELLS = 24
+"""Between two marks along a line, where there is room."""
+
 
 class Mark(NamedTuple):
     """A character instead of dots."""
@@ -72,20 +76,27 @@ class _Spans(NamedTuple):
 
 
 def rasterize(
-    lines: Sequence[Line], x_scale: Scale, y_scale: Scale, columns: int, rows: int
+    lines: Sequence[Line],
+    x_scale: Scale,
+    y_scale: Scale,
+    columns: int,
+    rows: int,
+    *,
+    marked: bool = False,
 ) -> Raster:
     """Draw lines.
 
     The range of every bucket is drawn, so that no spike is lost, and a line that joins the means of
     neighbouring buckets unless one is broken or has none. A line leads on to the edge towards
     points outside the range. Where a line is smoothed, that is drawn bright and the rest dim
-    behind it. Later lines lie on top.
+    behind it; bands are stippled behind all lines. Later lines lie on top.
 
     :param lines: what to draw.
     :param x_scale: the range of the left to the right column of dots.
     :param y_scale: the range of the lowest to the highest row of dots.
     :param columns: width in cells.
     :param rows: height in cells.
+    :param marked: whether the glyph of a line is repeated along it.
     """
     columns, rows = max(columns, 0), max(rows, 0)
     raster = Raster(
@@ -97,26 +108,37 @@ def rasterize(
     if not columns or not rows or not any(len(line.x) for line in lines):
         return raster
     width, height = 2 * columns, 4 * rows
-    bright, behind = _Layer(columns, rows), _Layer(columns, rows)
-    ends = []
+    bright, behind, bands = (_Layer(columns, rows) for _ in range(3))
+    along: list[Mark] = []
+    ends: list[Mark] = []
     for index, line in enumerate(lines):
         if not len(line.x):
             continue
         points = _placed(line, x_scale, y_scale, width, height)
         raw = behind if points.smooth is not None else bright
-        raw.add(index, _ranges(points, width, height), _joins(points, points.mean, width, height))
+        ranges = _ranges(points, width, height)
+        if line.band:
+            bands.add(index, _band(points, width, height))
+            ranges = _Spans(*(values[:0] for values in ranges))
+        raw.add(index, ranges, _joins(points, points.mean, width, height))
         if points.smooth is not None:
             dots = points._replace(top=points.smooth, bottom=points.smooth)
             bright.add(
                 index, _ranges(dots, width, height), _joins(dots, points.smooth, width, height)
             )
         raster.marks.extend(_broken_marks(points, index, width, height))
+        if marked:
+            shift = index / len(lines)
+            along.extend(_marks_along(line, points, index, width, height, shift))
         ends.extend(_end_mark(line, points, index, width, height))
-    raster.marks.extend(ends)
     bright.paint(raster)
+    # not over gaps
+    raster.marks[:0] = [mark for mark in along if raster.dots[mark.row, mark.column]]
+    raster.marks.extend(ends)
     # Raw values would blur a smoothed line where they are in the same cell, so they give way.
     free = raster.dots == 0
     behind.paint(raster, free)
+    bands.paint(raster, raster.dots == 0, _STIPPLE)
     raster.dim[:] = free & (raster.dots > 0)
     return raster
 
@@ -140,7 +162,7 @@ class _Layer:
                 between = _Spans(*(values[tall] for values in cells))
                 self._owner[_covered(between, *self._owner.shape)] = line
 
-    def paint(self, raster: Raster, where: Booleans | None = None) -> None:
+    def paint(self, raster: Raster, where: Booleans | None = None, mask: int = 0xFF) -> None:
         if not self._spans:
             return
         rows, columns = raster.dots.shape
@@ -150,7 +172,7 @@ class _Layer:
         for (row, column), bit in np.ndenumerate(_BITS):
             dots |= lit[column::2, row::4] * bit
         chosen = slice(None) if where is None else where
-        raster.dots[chosen] = dots.T[chosen]
+        raster.dots[chosen] = dots.T[chosen] & mask
         raster.owner[chosen] = self._owner.T[chosen]
 
 
@@ -180,6 +202,24 @@ def _ranges(points: _Points, width: int, height: int) -> _Spans:
     shown = (x >= 0) & (x < width) & (bottom >= 0) & (top < height)
     return _Spans(
         x[shown].astype(np.int64),
+        np.maximum(top[shown], 0).astype(np.int64),
+        np.minimum(bottom[shown], height - 1).astype(np.int64),
+    )
+
+
+def _band(points: _Points, width: int, height: int) -> _Spans:
+    """The area between least and largest value, in every column of dots."""
+    there = np.isfinite(points.top) & np.isfinite(points.bottom) & np.isfinite(points.x)
+    x = points.x[there]
+    if not len(x):
+        return _Spans(*(np.zeros(0, np.int64) for _ in range(3)))
+    first, last = max(int(x[0]), 0), min(int(x[-1]), width - 1)
+    column = np.arange(first, last + 1)
+    top = np.interp(column + 0.5, x, points.top[there])
+    bottom = np.interp(column + 0.5, x, points.bottom[there])
+    shown = (bottom >= 0) & (top < height)
+    return _Spans(
+        column[shown],
         np.maximum(top[shown], 0).astype(np.int64),
         np.minimum(bottom[shown], height - 1).astype(np.int64),
     )
@@ -235,6 +275,27 @@ def _broken_marks(points: _Points, line: int, width: int, height: int) -> list[M
     column = points.x[found].astype(np.int64) // 2
     places = zip(row.tolist(), column.tolist(), strict=True)
     return [Mark(row, column, BROKEN, line) for row, column in dict.fromkeys(places)]
+
+
+def _marks_along(
+    line: Line, points: _Points, index: int, width: int, height: int, shift: float
+) -> list[Mark]:
+    """Its glyph at intervals, those of other lines in other columns.
+
+    :param shift: by how much of an interval.
+    """
+    y = points.mean if points.smooth is None else points.smooth
+    there = np.isfinite(y) & np.isfinite(points.x)
+    x = points.x[there]
+    if not len(x):
+        return []
+    every = min(_MARK_CELLS, max(width // 6, 4))
+    cells = np.arange(int(every * (0.5 + shift)) % every, width // 2, every)
+    cells = cells[(2 * cells + 1 >= x[0]) & (2 * cells + 1 <= x[-1])]
+    at = np.interp(2 * cells + 1.0, x, y[there])
+    shown = (at >= 0) & (at < height)
+    places = zip(at[shown].astype(np.int64) // 4, cells[shown], strict=True)
+    return [Mark(int(row), int(column), line.glyph, index) for row, column in places]
 
 
 def _end_mark(line: Line, points: _Points, index: int, width: int, height: int) -> list[Mark]:

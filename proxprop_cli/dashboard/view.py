@@ -27,6 +27,7 @@ class View:
     :ivar window: range of x, None for all.
     :ivar y_shift: how far the range of y is moved up, in heights of the plot.
     :ivar empty: what to say where there is nothing to draw.
+    :ivar marked: whether the glyph of a line is repeated along it.
     """
 
     title: str = ""
@@ -38,6 +39,7 @@ class View:
     window: Window | None = None
     y_shift: float = 0.0
     empty: str = ""
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

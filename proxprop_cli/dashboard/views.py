@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.buckets import Buckets
     from engine.events import SolverTrace
+    from engine.run import Run
 
 LIVE = ("running", "paused", "starting")
 """States in which a process has the run, or is about to."""
@@ -28,10 +29,37 @@ class LogLine:
     grave: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run stands in a sweep; runs of one row differ by their seed only.
+
+    :ivar row: what to call the row.
+    :ivar row_number: of the row, from 0.
+    :ivar number: of the run.
+    """
+
+    row: str
+    seed: int
+    row_number: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run that is shown.
+
+    :ivar place: in a sweep, where it is shown as a part of one.
+    """
+
+    run: Run
+    place: Place | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RunView:
     """One run.
 
+    :ivar place: where it stands in the sweep it is shown as a part of, if any.
     :ivar config: the brief of its configuration (:func:`engine.config.brief`).
     :ivar status: ``starting``, ``running``, ``paused``, ``finished``, ``stopped``, ``diverged``,
         ``interrupted`` or ``unreadable``.
@@ -51,6 +79,7 @@ class RunView:
     """
 
     id: str
+    place: Place | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     status: str = "starting"
     has_trainer: bool = False
@@ -94,8 +123,22 @@ class RunView:
 
     @property
     def short(self) -> str:
-        """What tells it from other runs in a legend: ``exact tau 1 · ab3dcd2e``."""
+        """What tells it from other runs in a legend: ``exact tau 1 · ab3dcd2e``, or ``exact seed
+        0`` in a sweep."""
+        if self.place is not None:
+            return f"{self.place.row} seed {self.place.seed}"
         tau = self.config.get("tau")
         size = "" if tau is None else f" tau {tau:g}"
         what = str(self.config.get("name") or f"{self.method}{size}")
         return f"{what} · {self.id[-8:]}"
+
+
+def series_of(views: Sequence[RunView], *, banded: bool) -> list[int]:
+    """The numbers that choose colour and glyph of each: in a sweep they stay when others join.
+
+    :param banded: one for all runs of a row.
+    """
+    return [
+        index if view.place is None else (view.place.row_number if banded else view.place.number)
+        for index, view in enumerate(views)
+    ]

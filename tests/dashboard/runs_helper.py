@@ -49,12 +49,14 @@ def make_run(
     diverged: tuple[int, str] | None = None,
     per_epoch: int = PER_EPOCH,
     id: str | None = None,
+    scale: tuple[float, float] = (0.98, 1.0),
     clock: Callable[[], float] = time.time,
     **overrides: Any,
 ) -> Run:
     """A run that has trained ``steps`` steps, ``per_epoch`` an epoch.
 
     :param values: per-step metrics to use in place of a falling loss.
+    :param scale: by what the evaluated training loss falls a step, and by what it is larger.
     """
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     document = {"epochs": max(1, steps // per_epoch), "preset": "digits-mlp"}
@@ -80,7 +82,7 @@ def make_run(
         for step in range(0, steps + 1, per_epoch):
             metrics = {
                 "epoch": step / per_epoch,
-                "train_loss": 2.3 * 0.98**step,
+                "train_loss": 2.3 * scale[0] ** step * scale[1],
                 "val_loss": 2.3 * 0.985**step,
                 "train_accuracy": 1 - 0.9 * 0.98**step,
                 "val_accuracy": 1 - 0.9 * 0.985**step,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.config import MethodConfig, RunConfig
+from engine.run import Run
 from engine.runs import Runs
 from engine.store import StoreWriter
 from engine.sweeps import Cell, Sweep, save_sweep
+from tests.dashboard.runs_helper import make_run
 
 INITIAL_LOSS = 2.303
+NOON = 1_760_000_000.0
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,11 @@ def make_sweep(
     epochs: int = 20,
     created: float = 1.7e9,
 ) -> Sweep:
-    """A sweep of (method, tau, seed, what its run looks like)."""
+    """A sweep of (method or row that begins with one, tau, seed, what its run looks like)."""
     runs = Runs(root)
     made_cells = []
-    for number, (method, tau, seed, made) in enumerate(cells):
+    for number, (row, tau, seed, made) in enumerate(cells):
+        method = row.partition(" ")[0]
         theta = None if method == "backprop" else 0.05
         name = None
         if made.status is not None:
@@ -66,10 +71,37 @@ def make_sweep(
             settings = MethodConfig(name=method, tau=tau, tau_theta=theta or 1.0)
             config = RunConfig(preset=preset, seed=seed, epochs=epochs, method=settings)
             write_run(runs, name, config, made)
-        made_cells.append(Cell(method, tau, theta, seed, name))
+        made_cells.append(Cell(method, tau, theta, seed, name, row if row != method else ""))
     sweep = Sweep(id, preset, epochs, created, tuple(made_cells))
     save_sweep(root, sweep)
     return sweep
+
+
+def make_comparison(
+    root: Path, rows: Sequence[str], seeds: int = 3, *, id: str = "comparison-a", made: int = 99
+) -> Sweep:
+    """Rows with runs that have curves; of each the first ``made`` seeds are there."""
+    cells = []
+    for number, row in enumerate(rows):
+        method = row.partition(" ")[0]
+        for seed in range(seeds):
+            name = f"{id}-{number}-{seed}"
+            if seed < made:
+                make_seed(root, name, method, number, seed)
+            theta = None if method == "backprop" else 0.05
+            cells.append(Cell(method, 1.0, theta, seed, name, row if row != method else ""))
+    sweep = Sweep(id, "digits-mlp", 6, NOON, tuple(cells), "comparison")
+    save_sweep(root, sweep)
+    return sweep
+
+
+def make_seed(root: Path, name: str, method: str, row: int, seed: int, **options: Any) -> Run:
+    """A run whose loss is a little above that of the seed before."""
+    factor = 0.9 - 0.01 * row
+    losses = [2.3 * factor ** (step / 4) * (1 + 0.15 * seed) for step in range(1, 61)]
+    given = {"steps": 60, "scale": (factor**0.25, 1 + 0.15 * seed)} | options
+    values = {"batch_loss": losses}
+    return make_run(root, method, id=name, seed=seed, values=values, clock=lambda: NOON, **given)
 
 
 TAUS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)

@@ -46,8 +46,8 @@ def test_growing_quantities_begin_at_zero():
         },
     )
     axes = {axis.key: axis for axis in X_AXES}
-    (wall,) = loss_lines([view], axes["wall"], "train_loss", 0.0)
+    (wall,) = loss_lines([view], axes["wall"], 0.0)
     assert wall.x.tolist() == [0, 1, 2, 3, 4]
-    (work,) = loss_lines([view], axes["work"], "train_loss", 0.0)
+    (work,) = loss_lines([view], axes["work"], 0.0)
     assert work.x.tolist() == [0, 1.5, 3, 4.5, 6]
-    assert not loss_lines([view], axes["train"], "train_loss", 0.0)
+    assert not loss_lines([view], axes["train"], 0.0)

@@ -30,7 +30,7 @@ from proxprop_cli.dashboard.widgets.stability_cells import (
     viridis,
 )
 from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
-from proxprop_cli.dashboard.widgets.stability_layout import arrange
+from proxprop_cli.dashboard.widgets.stability_layout import arrange, name_lines
 from proxprop_cli.numbers import format_number, format_tau
 from tests.dashboard.runs_helper import in_app
 from tests.dashboard.sweep_helper import TAUS, Made, a_grid, make_sweep, write_state
@@ -106,7 +106,7 @@ def test_the_whole_grid_can_be_read(root: Path) -> None:
     async def look(app: GridApp, pilot: Pilot[None]) -> None:
         lines = app.lines()
         assert "digits-mlp · 20 epochs · training loss" in lines[0]
-        assert lines[0].rstrip().endswith("4/6 cells")
+        assert "! interrupted  4/6 cells" in lines[0]
         assert lines[2].split() == ["tau", "1", "0.1", "0.01", "best", "width"]
         (exact,) = (line for line in lines if "✖ 1/2" in line)
         assert exact.lstrip().startswith("exact ")
@@ -186,7 +186,7 @@ def test_nothing_is_drawn_again_when_nothing_changed(
     async def look(app: GridApp, pilot: Pilot[None]) -> None:
         await pilot.pause(1.2)
         told: list[object] = []
-        monkeypatch.setattr(GridScreen, "on_grid_screen_looked", lambda _, message: told.append(1))
+        monkeypatch.setattr(GridScreen, "on_sweep_screen_looked", lambda _, message: told.append(1))
         await pilot.pause(1.2)
         assert told == []
 
@@ -404,3 +404,24 @@ def test_from_the_grid_to_the_curves_and_back(root: Path) -> None:
 @pytest.mark.parametrize("value", [1e308, -1.7e308, 5e-324, 9.996, 0.0, float("inf"), float("nan")])
 def test_every_float_is_shown(value: float) -> None:
     assert 0 < len(format_number(value)) <= 8
+
+
+def test_long_names_keep_what_tells_them_apart() -> None:
+    label = "cg3 tau_theta=0.05"
+    assert name_lines(label, 20, 3) == [label]
+    assert name_lines(label, 16, 3) == ["cg3", "tau_theta=0.05"]
+    assert name_lines(label, 16, 1) == ["cg3 …u_theta=0.05"[:4] + "…" + label[-11:]]
+    assert name_lines("one two three", 8, 3) == ["one two", "three"]
+    for width in range(25):
+        for lines in (1, 3):
+            for text in (label, "長い名前の方法です tau=1", "x" * 40, ""):
+                assert all(cell_len(line) <= width for line in name_lines(text, width, lines))
+
+
+def test_the_level_of_the_stable_width_is_in_the_legend(root: Path) -> None:
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        level = app.grid.table.level
+        assert level is not None
+        assert f"width: decades at loss ≤ {format_number(level)}" in app.lines()[-2]
+
+    drive(root, look)

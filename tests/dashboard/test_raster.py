@@ -177,3 +177,38 @@ def test_fifty_lines_are_drawn_in_time():
         took.append(time.perf_counter() - start)
     # Several times what it takes: the machine may be busy with something else.
     assert min(took) < 0.2
+
+
+def test_a_band_is_stippled_behind_all_lines():
+    x = np.linspace(0, 1, 9)
+    band = _line(x, [0.5] * 9, low=np.full(9, 0.2), high=np.full(9, 0.8), band=True)
+    other = _line([0, 1], [0.7, 0.7])
+    raster = rasterize([other, band], UNIT, UNIT, 10, 8)
+    lit = _lit(raster)
+    inside = lit[8:12]  # between the two lines
+    assert 0 < inside.sum() <= inside.size / 2
+    assert inside.any(axis=0).all()
+    assert not lit[:4].any()
+    assert not lit[-4:].any()
+    assert lit[9].all() or lit[10].all()  # the other line lies on top, though it came first
+    assert not raster.dim[2].any()
+    assert raster.owner[2].tolist() == [0] * 10
+    assert raster.dim[5].all()
+
+
+def test_marks_along_lines_are_in_columns_of_their_own_and_not_over_gaps():
+    x = np.linspace(0, 1, 200)
+    lines = [dataclasses.replace(_line(x, [y] * 200), series=n) for n, y in enumerate((0.2, 0.5))]
+    bare = rasterize(lines, UNIT, UNIT, 60, 10)
+    assert len(bare.marks) == 2
+    marks = rasterize(lines, UNIT, UNIT, 60, 10, marked=True).marks
+    places = {line.glyph: [m.column for m in marks if m.character == line.glyph] for line in lines}
+    first, second = places.values()
+    assert len(first) >= 3
+    assert len(second) >= 3
+    assert not set(first[:-1]) & set(second[:-1])  # but for their ends
+    y = np.full(200, 0.5)
+    y[20:180] = np.nan
+    gap = _line(x, y, broken=np.isnan(y))
+    marks = rasterize([gap], UNIT, UNIT, 60, 10, marked=True).marks
+    assert all(m.character == BROKEN or not 8 < m.column < 52 for m in marks)

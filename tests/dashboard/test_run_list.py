@@ -5,10 +5,13 @@ from __future__ import annotations
 from engine.locks import RunLock
 from engine.runs import Runs
 from proxprop_cli.dashboard.app import Dashboard
+from proxprop_cli.dashboard.screens.comparison import ComparisonScreen
+from proxprop_cli.dashboard.screens.grid import GridScreen
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.widgets.table import Table
 from tests.dashboard.runs_helper import in_app, make_run, until
+from tests.dashboard.sweep_helper import Made, make_comparison, make_sweep
 
 
 async def listed(pilot, count):
@@ -137,5 +140,77 @@ def test_runs_that_come_and_go(tmp_path):
         await listed(pilot, 1)
         Runs(tmp_path).delete(run)
         await until(pilot, lambda: "no runs yet" in table.render().plain)
+
+    in_app(Dashboard(Runs(tmp_path)), script)
+
+
+def test_sweeps_are_listed_their_runs_folded_away(tmp_path):
+    run = make_run(tmp_path, "backprop")
+    cells = [
+        ("exact", 1.0, 0, Made()),
+        ("exact", 0.1, 0, Made("diverged")),
+        ("exact", 2.0, 0, Made(None)),
+    ]
+    make_sweep(tmp_path, cells, created=run.created - 60)
+
+    async def script(pilot):
+        table = await listed(pilot, 2)
+        _, first, second = table.render().plain.splitlines()
+        assert run.id in first
+        assert "interrupted  2/3 runs" in second
+        screen = pilot.app.screen
+        assert "2 of sweeps not shown" in str(screen.query_one("#title").render())
+        await pilot.press("t")
+        await listed(pilot, 4)
+        (line,) = (text for text in table.render().plain.splitlines() if "sweep-1" in text)
+        assert line.split()[-1] == "sweep"
+        await pilot.press("slash", *"sweep-0", "enter")
+        assert table.keys == ("sweep-0",)
+        await pilot.press("escape", "t")
+        await listed(pilot, 2)
+
+    in_app(Dashboard(Runs(tmp_path)), script, (160, 40))
+
+
+def test_enter_opens_what_kind_of_sweep_it_is(tmp_path):
+    make_comparison(tmp_path, ("exact",), 1)
+    make_sweep(tmp_path, [("exact", 1.0, 0, Made())], created=1.8e9)
+
+    async def script(pilot):
+        table = await listed(pilot, 2)
+        assert table.key == "sweep"
+        listing = pilot.app.screen
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, GridScreen))
+        await pilot.press("escape", "down", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ComparisonScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is listing)
+
+    in_app(Dashboard(Runs(tmp_path)), script)
+
+
+def test_a_sweep_is_neither_selected_nor_deleted_nor_exported(tmp_path):
+    sweep = make_sweep(tmp_path, [("exact", 1.0, 0, Made())])
+
+    async def script(pilot):
+        await listed(pilot, 1)
+        screen = pilot.app.screen
+        await pilot.press("space", "e", "d", "d")
+        assert pilot.app.screen is screen
+        assert not screen._selected
+        assert (tmp_path / sweep.id / "sweep.json").exists()
+        assert pilot.app._notifications
+
+    in_app(Dashboard(Runs(tmp_path)), script)
+
+
+def test_a_damaged_sweep_does_not_hide_the_rest(tmp_path):
+    make_run(tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "sweep.json").write_text("{")
+
+    async def script(pilot):
+        await listed(pilot, 1)
 
     in_app(Dashboard(Runs(tmp_path)), script)

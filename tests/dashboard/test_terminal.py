@@ -10,6 +10,7 @@ import pytest
 from engine.runs import Runs
 from tests.cli.terminal import SMALL
 from tests.dashboard.runs_helper import make_run
+from tests.dashboard.sweep_helper import make_comparison
 
 
 def test_train_pause_resume_detach_watch_and_stop(terminal, window):
@@ -74,3 +75,12 @@ def test_no_control_byte_of_a_name_reaches_the_terminal(terminal, window):
         assert b"]0;owned" not in shown.shown.replace(b"\\x1b]0;owned", b"")
         assert b"\x07" not in shown.shown
         assert "\u202e".encode() not in shown.shown
+
+
+def test_the_beginning_of_an_id_opens_a_comparison(terminal, window):
+    make_comparison(terminal.runs, ("exact", "cg3"))
+    shown = window("watch", "comparison")
+    shown.until_shown("exact (n=3)")
+    shown.until_shown("6/6 runs")
+    shown.press("q")
+    assert shown.leave() == 0

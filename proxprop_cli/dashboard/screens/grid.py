@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import csv
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from rich.color import Color
 from rich.style import Style
 from rich.text import Text
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
-from textual.screen import Screen
-from textual.timer import Timer
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.atomic_files import replacing, storage_errors
-from engine.errors import ConfigError, StorageError
+from engine.errors import StorageError
 from engine.stability import Stability
-from engine.sweep_watch import SweepLook, SweepWatch
+from engine.sweep_watch import SweepLook
 from proxprop_cli.dashboard.exports import plain
 from proxprop_cli.dashboard.messages import RunsChosen, RunsWanted
+from proxprop_cli.dashboard.places import cell_places
+from proxprop_cli.dashboard.screens.sweep_base import SweepScreen
 from proxprop_cli.dashboard.widgets import stability_cells as cells
+from proxprop_cli.dashboard.widgets.key_line import KeyLine
 from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
+from proxprop_cli.dashboard.widgets.sweep_title import sweep_title
+from proxprop_cli.numbers import format_number
 from proxprop_cli.output import printable
-
-POLL_SECONDS = 0.5
-"""Time between two looks at the disk."""
 
 _USER_FILE = 0o666
 _SHOWN: dict[cells.Shown, str] = {"loss": "training loss", "accuracy": "validation accuracy"}
@@ -52,106 +48,72 @@ _COLUMNS = (
 )
 
 
-class GridScreen(Screen[None]):
+class GridScreen(SweepScreen):
     """One sweep: title, grid, legend.
 
     :param root: folder of the runs.
     :param sweep_id: which sweep.
     """
 
-    @dataclass
-    class Looked(Message):
-        """The sweep was looked at and has changed, or can not be read."""
-
-        look: SweepLook | None
-        problem: str = ""
-
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "switch", "Loss/accuracy"),
-        Binding("e", "export", "Export CSV"),
-        Binding("escape", "back", "Back"),
-        Binding("question_mark", "app.show_help", "Help"),
+        Binding("p", "pause", "Pause", tooltip="Pause: hold its runs between two steps"),
+        Binding("p", "go_on", "Resume", tooltip="Resume: go on after a pause"),
+        Binding("s", "stop", "Stop", tooltip="Stop; asks first, the state is kept"),
+        Binding("q", "leave", "Quit", tooltip="Leave: detach, stop or cancel"),
+        Binding("ctrl+c,ctrl+q", "leave", "Quit", show=False),
+        Binding("question_mark", "app.show_help", "Help", tooltip="These keys"),
         Binding("f1", "app.show_help", "Help", show=False),
-        Binding("q", "app.quit", "Quit"),
-        Binding("ctrl+c", "app.quit", "Quit", show=False),
+        Binding("escape", "back", "Back", tooltip="Back, or to the list of runs"),
+        Binding("m", "switch", "Accuracy", tooltip="Training loss or validation accuracy"),
+        Binding("e", "export", "Export", tooltip="The grid, as CSV"),
     ]
     DEFAULT_CSS = """
     GridScreen {
         #grid-title { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; }
         StabilityGrid { margin: 1 1 0 1; }
-        #grid-legend { height: 1; padding: 0 1; text-wrap: nowrap; }
+        #grid-hint, #grid-legend { height: 1; padding: 0 1; text-wrap: nowrap; }
+        #grid-hint { display: none; color: $text-warning; }
+        #grid-hint.shown { display: block; }
         &:ansi #grid-title { background: ansi_default; }
+        &:ansi #grid-hint { color: ansi_yellow; }
     }
     """
 
     def __init__(self, root: Path, sweep_id: str) -> None:
         super().__init__()
-        self._root = root
-        self._sweep_id = sweep_id
-        self._watch = SweepWatch(root, sweep_id)
-        self._look: SweepLook | None = None
-        self._problem = ""
-        self._looking = False
-        self._timer: Timer | None = None
+        self.follow_sweep(root, sweep_id)
 
     def compose(self) -> ComposeResult:
         """Title, grid, legend and keys."""
         yield Static(id="grid-title", markup=False)
         yield StabilityGrid()
+        yield Static(id="grid-hint", markup=False)
         yield Static(id="grid-legend", markup=False)
-        yield Footer()
+        yield KeyLine()
 
     def on_mount(self) -> None:
-        """Look at once, then at intervals."""
+        """Begin with what is known: nothing."""
         self.query_one(StabilityGrid).focus()
-        self._timer = self.set_interval(POLL_SECONDS, self._poll)
-        self._poll()
         self._write_lines()
-
-    def on_screen_suspend(self) -> None:
-        """What is not seen is not looked at."""
-        if self._timer is not None:
-            self._timer.pause()
-
-    def on_screen_resume(self) -> None:
-        """Go on."""
-        if self._timer is not None:
-            self._timer.resume()
 
     def on_resize(self) -> None:
         """The lines are cut to the width."""
         self._write_lines()
 
-    def _poll(self) -> None:
-        # a thread can not be stopped: where the disk is slow, the next look waits for the last
-        if not self._looking:
-            self._looking = True
-            self._look_at_disk()
-
-    @work(thread=True, exclusive=True, group="sweep")
-    def _look_at_disk(self) -> None:
-        try:
-            look, problem = self._watch.look(), ""
-        except (ConfigError, StorageError) as error:
-            # the folder of all runs says nothing here and takes the room of what does
-            look, problem = None, str(error).replace(f"{self._root}{os.sep}", "")
-        finally:
-            self._looking = False
-        if look is not None or problem != self._problem:
-            self._problem = problem
-            self.post_message(self.Looked(look, problem))
-
-    def on_grid_screen_looked(self, message: Looked) -> None:
-        """Show what was found; an old grid stays where nothing new can be read."""
-        if message.look is not None:
-            self._look = message.look
-            self.query_one(StabilityGrid).table = message.look.grid
+    def show_sweep(self, look: SweepLook | None) -> None:
+        """Draw the cells anew where they have changed."""
+        if look is not None:
+            self.query_one(StabilityGrid).table = look.grid
         self._write_lines()
 
     def on_stability_grid_cell_chosen(self, message: StabilityGrid.CellChosen) -> None:
         """Hand the wish on to the app."""
         message.stop()
-        self.post_message(RunsChosen(message.runs))
+        if not message.runs:
+            self.notify("no run of this cell was made yet", markup=False)
+            return
+        sweep = self.look.sweep if self.look is not None else None
+        self.post_message(RunsChosen(message.runs, cell_places(sweep, message.runs)))
 
     def action_switch(self) -> None:
         """Show the other number."""
@@ -168,12 +130,12 @@ class GridScreen(Screen[None]):
 
     def action_export(self) -> None:
         """Write the grid to a file in the current folder."""
-        if self._look is None:
+        if self.look is None:
             self.notify("nothing to export yet", severity="warning", markup=False)
             return
-        path = Path(f"{self._sweep_id}-grid.csv")
+        path = Path(f"{self.sweep_id}-grid.csv")
         try:
-            write_csv(path, self._look.grid)
+            write_csv(path, self.look.grid)
         except StorageError as error:
             self.notify(printable(str(error)), severity="error", markup=False)
         else:
@@ -183,9 +145,15 @@ class GridScreen(Screen[None]):
         grid = self.query_one(StabilityGrid)
         room = max(self.size.width - 2, 1)
         colorful = not (self.app.no_color or self.app.native_ansi_color)
-        self.query_one("#grid-title", Static).update(
-            _title(self._look, self._problem, grid.shown, room)
-        )
+        pieces = [_SHOWN[grid.shown]]
+        if self.look is not None:
+            epochs = self.look.sweep.epochs
+            pieces.insert(0, f"{epochs} epoch{'' if epochs == 1 else 's'}")
+        title = sweep_title(self.look, self.status, self.problem, pieces, room)
+        self.query_one("#grid-title", Static).update(title)
+        hint = self.query_one("#grid-hint", Static)
+        hint.set_class(bool(self.hint()), "shown")
+        hint.update(self.hint())
         self.query_one("#grid-legend", Static).update(_legend(grid, room, colorful=colorful))
 
 
@@ -222,34 +190,18 @@ def write_csv(path: Path, grid: Stability) -> None:
                 )
 
 
-def _title(look: SweepLook | None, problem: str, shown: cells.Shown, room: int) -> Text:
-    if look is None:
-        text = Text(printable(problem) if problem else "reading the sweep…")
-        text.truncate(room, overflow="ellipsis")
-        return text
-    done = f"{look.grid.done}/{len(look.grid.cells)} cells"
-    epochs = look.sweep.epochs
-    pieces = [f"{epochs} epoch{'' if epochs == 1 else 's'}", _SHOWN[shown]]
-    if problem:
-        pieces = [printable(problem)]
-    left = Text(printable(look.sweep.preset), style="bold")
-    left.append("".join(f" · {piece}" for piece in pieces), style="not bold")
-    if room < len(done) + 8:
-        left.truncate(room, overflow="ellipsis")
-        return left
-    left.truncate(room - len(done) - 2, overflow="ellipsis", pad=True)
-    return left.append(f"  {done}", style="bold")
-
-
 def _legend(grid: StabilityGrid, room: int, *, colorful: bool) -> Text:
     """The signs that occur, as many as there is room for."""
     scale = grid.scale
     there = {status for cell in grid.table.cells.values() for status in cell.statuses}
-    signs = [f"{cells.DIVERGED} k/n seeds diverged"] if "diverged" in there else []
+    signs = [f"{cells.DIVERGED} k/n diverged"] if "diverged" in there else []
     ranked = any(row.best_tau is not None for row in grid.table.rows)
     signs += [f"{cells.BEST} best"] if ranked else []
     signs += [f"{glyph} {status}" for status, glyph in cells.GLYPHS.items() if status in there]
-    signs += ["width in decades of tau"] if ranked else []
+    level = grid.table.level
+    if ranked:
+        stable = " of tau" if level is None else f" at loss ≤ {format_number(level)}"
+        signs.insert(0, f"width: decades{stable}")
     text = Text()
     if scale is not None:
         low = cells.format_value(scale.low, grid.shown)

@@ -68,7 +68,8 @@ class HelpScreen(ModalScreen[None]):
 def keys_of(screen: Screen[object]) -> list[tuple[str, str]]:
     """Keys and what they do, in the order of the bindings, those of one action together: the
     screen's, then those of its panes."""
-    sources = [type(screen), *dict.fromkeys(type(w) for w in screen.query("*") if w.can_focus)]
+    screens = [found for found in type(screen).__mro__ if found.__module__.startswith(__package__)]
+    sources = [*screens, *dict.fromkeys(type(w) for w in screen.query("*") if w.can_focus)]
     own = [vars(source).get("BINDINGS", []) for source in sources]
     found: dict[str, tuple[list[str], str]] = {}
     for binding in [*chain(*own), Binding("ctrl+p", "palette", "Command palette")]:

@@ -9,15 +9,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.message import Message
-from textual.widgets import Footer
 
-from engine.run import Run
 from proxprop_cli.dashboard.screens.live_base import PANES
 from proxprop_cli.dashboard.screens.live_control import RunControl
 from proxprop_cli.dashboard.screens.live_exports import LiveExports
 from proxprop_cli.dashboard.screens.live_view import ViewKeys
-from proxprop_cli.dashboard.views import RunView
+from proxprop_cli.dashboard.views import Member, RunView
 from proxprop_cli.dashboard.widgets.chart import Chart
+from proxprop_cli.dashboard.widgets.key_line import KeyLine
 from proxprop_cli.dashboard.widgets.log_pane import LogPane
 from proxprop_cli.dashboard.widgets.run_header import RunHeader
 from proxprop_cli.dashboard.widgets.table import Table
@@ -35,9 +34,12 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
         Binding("ctrl+c,ctrl+q", "leave", "Quit", show=False),
         Binding("question_mark", "app.show_help", "Help", tooltip="These keys"),
         Binding("f1", "app.show_help", "Help", show=False),
+        Binding("escape", "runs", "Runs", tooltip="The list of runs"),
         Binding("x", "x_axis", "Axis", tooltip="x: step, epoch, wall time, process time, work"),
         Binding("y", "log_y", "Log", tooltip="Logarithmic y axis of the chart in use"),
         Binding("X", "log_x", "Logarithmic x axis", key_display="X", show=False),
+        Binding("b", "band", "Band", tooltip="Seeds of a row: mean and range, or each by itself"),
+        Binding("e", "export", "Export", tooltip="Export: curves, metrics or the screen"),
         Binding("m", "smooth", "Smooth", tooltip="Smooth the loss: less, more, not at all"),
         Binding("v", "metric", "Several runs: compare by which loss", show=False),
         Binding("plus,equals_sign", "zoom(2.0)", "Zoom in", show=False),
@@ -50,8 +52,6 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
         *(Binding(str(n), f"pane({n})", f"Pane {n}", show=False) for n in range(1, 6)),
         Binding("tab", "app.focus_next", "Next pane", show=False),
         Binding("enter", "enlarge", "Enlarge the pane, or not any more", show=False),
-        Binding("e", "export", "Export", tooltip="Export: curves, metrics or the screen"),
-        Binding("escape", "runs", "Runs", tooltip="The list of runs"),
         Binding("slash", "filter", "Look for runs", show=False),
     ]
 
@@ -66,8 +66,8 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
             """An older one that has not been handled is dropped."""
             return isinstance(message, LiveScreen.ViewsChanged)
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        super().__init__(tuple(runs))
+    def __init__(self, members: Sequence[Member]) -> None:
+        super().__init__(tuple(members))
 
     def compose(self) -> ComposeResult:
         """Header, five panes, footer."""
@@ -78,7 +78,7 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
             yield Table(id="layers")
             yield Chart(id="solver")
             yield LogPane(id="log")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Begin to follow the runs, once the first frame is there."""
@@ -97,7 +97,7 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
     def _follow(self) -> None:
         from proxprop_cli.dashboard.poller import Poller
 
-        self.poller = Poller(self.runs, self._tell)
+        self.poller = Poller(self.members, self._tell)
         self.ask()
         self.poller.start()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual.screen import Screen
 
-from proxprop_cli.dashboard.views import RunView
+from proxprop_cli.dashboard.views import Member, RunView
 
 if TYPE_CHECKING:
     from engine.run import Run
@@ -21,21 +21,28 @@ LOSSES = ("train_loss", "val_loss", "batch_loss")
 class RunsScreen(Screen[None]):
     """A screen on some runs.
 
-    :ivar runs: those it was opened on.
+    :ivar members: those runs.
     :ivar views: what is known of them.
     :ivar axis: which of the x axes is drawn against.
     :ivar metric: which loss several runs are compared by.
     :ivar smoothing: which degree of smoothing.
+    :ivar banded: whether the seeds of a row are drawn as one, their mean and their range.
     """
 
-    def __init__(self, runs: tuple[Run, ...]) -> None:
+    def __init__(self, members: tuple[Member, ...]) -> None:
         super().__init__()
-        self.runs = runs
+        self.members = members
         self.views: tuple[RunView, ...] = ()
         self.axis = 0
         self.metric = LOSSES[0]
         self.smoothing = 0
+        self.banded = True
         self.poller: Poller | None = None
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Those that are shown."""
+        return tuple(member.run for member in self.members)
 
     @property
     def live(self) -> list[RunView]:
@@ -45,4 +52,9 @@ class RunsScreen(Screen[None]):
     @property
     def several(self) -> bool:
         """Whether runs are drawn over one another."""
-        return len(self.runs) > 1
+        return len(self.members) > 1
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there are seeds to be drawn as one."""
+        return self.several and any(member.place is not None for member in self.members)

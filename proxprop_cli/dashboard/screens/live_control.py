@@ -24,6 +24,8 @@ class RunControl(RunsScreen):
                 return bool(self.live) and not any(_runs_on(view) for view in self.live)
             case "stop":
                 return bool(self.live)
+            case "band":
+                return self.has_rows
         return True
 
     def action_pause(self) -> None:

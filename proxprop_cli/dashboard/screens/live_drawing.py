@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from proxprop_cli.dashboard.panels import (
     LAYER_COLUMNS,
+    MEMBER_COLUMNS,
     RUN_COLUMNS,
     layer_rows,
     layers_caption,
@@ -40,7 +41,11 @@ class Drawing(RunsScreen):
 
         views, axis = self.views, curves.X_AXES[self.axis]
         self.query_one("#header", RunHeader).show(views)
-        loss = curves.loss_lines(views, axis, self.metric, curves.SMOOTHING[self.smoothing])
+        smoothing = curves.SMOOTHING[self.smoothing]
+        if self.several:
+            loss = self._overlay(self.metric, smoothing)
+        else:
+            loss = curves.loss_lines(views, axis, smoothing)
         kind = dict(curves.LOSSES)[self.metric].capitalize()
         which = f"{kind} loss" if self.several else "Loss"
         title = f"1 {which}{_SMOOTHED[self.smoothing]}"
@@ -48,12 +53,15 @@ class Drawing(RunsScreen):
             step, cause = views[0].diverged
             title = f"1 {which} · ✖ step {step:,}: {cause}"
         self._show("loss", loss, title)
-        accuracy = curves.accuracy_lines(views, axis, self.metric)
+        if self.several:
+            accuracy = self._overlay(curves.accuracy_of(self.metric))
+        else:
+            accuracy = curves.accuracy_lines(views, axis)
         self._show("accuracy", accuracy, self._accuracy_title(), y_format="percent")
         self._draw_table()
         self.draw_solver()
         self._draw_log()
-        offered = tuple(self.check_action(name, ()) for name in ("pause", "go_on", "stop"))
+        offered = tuple(self.check_action(name, ()) for name in ("pause", "go_on", "stop", "band"))
         if offered != self._offered:
             # the footer is made anew by this
             self._offered = offered
@@ -67,7 +75,7 @@ class Drawing(RunsScreen):
 
         axis = curves.X_AXES[self.axis]
         if self.several:
-            self._show("solver", curves.validation_lines(self.views, axis), "4 Validation loss")
+            self._show("solver", self._overlay("val_loss"), "4 Validation loss")
             return
         if not self.views:
             return
@@ -83,6 +91,12 @@ class Drawing(RunsScreen):
         else:
             title, metric = "4 Length of the direction", "direction_norm"
         self._show("solver", curves.history_lines(view, metric, axis), title)
+
+    def _overlay(self, key: str, smoothing: float = 0.0) -> list[Line]:
+        from proxprop_cli.dashboard.overlay import overlay_lines
+
+        banded = self.banded and self.has_rows
+        return overlay_lines(self.views, key, self.axis, smoothing, banded=banded)
 
     def ask(self) -> None:
         """Have the series followed that are needed by now."""
@@ -133,7 +147,8 @@ class Drawing(RunsScreen):
         table = self.query_one("#layers", Table)
         if self.several or not self.views:
             table.border_title, table.border_subtitle = "3 Runs", ""
-            table.show(RUN_COLUMNS, run_rows(self.views))
+            columns = MEMBER_COLUMNS if self.has_rows else RUN_COLUMNS
+            table.show(columns, run_rows(self.views, banded=self.banded))
             return
         view = self.views[0]
         plain = view.method == "backprop"

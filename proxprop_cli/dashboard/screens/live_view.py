@@ -60,6 +60,11 @@ class ViewKeys(Drawing):
         self.smoothing = (self.smoothing + 1) % len(SMOOTHING)
         self.draw()
 
+    def action_band(self) -> None:
+        """Draw the seeds of a row as one, or each by itself."""
+        self.banded = not self.banded
+        self.draw()
+
     def action_metric(self) -> None:
         """Compare runs by the next loss."""
         self.metric = LOSSES[(LOSSES.index(self.metric) + 1) % len(LOSSES)]

@@ -1,10 +1,10 @@
-"""All runs: look for them, select several, open, export, delete."""
+"""All runs and sweeps: look for them, select several, open, export, delete."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,31 +13,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from engine.errors import ProxPropError
 from engine.runs import Runs
 from proxprop_cli.dashboard.catalog import Catalog, CatalogEntry
-from proxprop_cli.dashboard.messages import RunsChosen
+from proxprop_cli.dashboard.list_rows import COLUMNS, SWEEP_COLUMN, list_row
+from proxprop_cli.dashboard.messages import RunsChosen, SweepChosen
 from proxprop_cli.dashboard.screens.choice import Choice
 from proxprop_cli.dashboard.screens.live_exports import file_name
-from proxprop_cli.dashboard.widgets.run_header import STATUS
-from proxprop_cli.dashboard.widgets.table import Column, Row, Table
-from proxprop_cli.output import number, percent, printable
+from proxprop_cli.dashboard.widgets.key_line import KeyLine
+from proxprop_cli.dashboard.widgets.table import Table
+from proxprop_cli.output import printable
 
-_COLUMNS = (
-    Column(" ", left=True),
-    Column("run", left=True),
-    Column("name", rank=4, left=True),
-    Column("preset", rank=3, left=True),
-    Column("method", left=True),
-    Column("tau", rank=1),
-    Column("status", left=True),
-    Column("epoch", rank=2),
-    Column("loss", rank=1),
-    Column("val", rank=2),
-    Column("age", rank=5),
-)
 _POLL_SECONDS = 1.0
 _AGE_SECONDS = 30.0
 _NAMED = 4
@@ -58,12 +46,13 @@ class RunListScreen(Screen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open", key_display="enter"),
-        Binding("space", "select", "Select"),
-        Binding("slash", "filter", "Filter"),
         Binding("q", "app.quit", "Quit"),
         Binding("ctrl+c", "app.quit", "Quit", show=False),
         Binding("question_mark", "app.show_help", "Help"),
         Binding("f1", "app.show_help", "Help", show=False),
+        Binding("slash", "filter", "Filter"),
+        Binding("space", "select", "Select"),
+        Binding("t", "unfold", "Cells", tooltip="Show the runs of sweeps too, or not any more"),
         Binding("e", "export", "Export", tooltip="All metrics of the chosen runs, as CSV"),
         Binding("d", "delete", "Delete", tooltip="Delete; asks first"),
         Binding("delete", "delete", "Delete", show=False),
@@ -84,6 +73,7 @@ class RunListScreen(Screen[None]):
         self._filtering = filtering
         self._entries: tuple[CatalogEntry, ...] = ()
         self._selected: list[str] = []
+        self._unfolded = False
         self._left = threading.Event()
         self._seen = True
 
@@ -92,7 +82,7 @@ class RunListScreen(Screen[None]):
         yield Static(id="title", markup=False)
         yield Input(placeholder="words in id, name, preset, method or status", id="filter")
         yield Table("looking …", id="runs")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -140,14 +130,20 @@ class RunListScreen(Screen[None]):
 
     def _draw(self) -> None:
         words = self.query_one("#filter", Input).value.lower().split()
-        shown = [e for e in self._entries if all(word in e.text for word in words)]
+        listed = [e for e in self._entries if self._unfolded or not e.sweep]
+        shown = [e for e in listed if all(word in e.text for word in words)]
         table = self.query_one("#runs", Table)
         if self._entries and not shown:
             table.empty = "no run matches the filter"
-        table.show(_COLUMNS, [_row(entry, entry.id in self._selected) for entry in shown])
+        columns = (*COLUMNS, SWEEP_COLUMN) if self._unfolded else COLUMNS
+        rows = [list_row(entry, entry.id in self._selected) for entry in shown]
+        table.show(columns, [replace(row, cells=row.cells[: len(columns)]) for row in rows])
         title = f"Runs  {len(shown)}"
-        if len(shown) != len(self._entries):
-            title += f" of {len(self._entries)}"
+        if len(shown) != len(listed):
+            title += f" of {len(listed)}"
+        folded = len(self._entries) - len(listed)
+        if folded:
+            title += f"  ·  {folded} of sweeps not shown"
         if self._selected:
             title += f"  ·  {len(self._selected)} selected"
         self.query_one("#title", Static).update(title)
@@ -169,15 +165,38 @@ class RunListScreen(Screen[None]):
         return (table.key,) if table.key else ()
 
     def action_open(self) -> None:
-        """Open the selected runs over one another, or the one under the cursor."""
-        if chosen := self._chosen():
+        """Open the selected runs over one another, or what is under the cursor."""
+        chosen = self._chosen()
+        if chosen and self._is_sweep(chosen[0]):
+            self.post_message(SweepChosen(chosen[0]))
+        elif chosen:
             self.post_message(RunsChosen(chosen))
+
+    def _is_sweep(self, id: str) -> bool:
+        return any(entry.id == id and entry.runs is not None for entry in self._entries)
+
+    def _chosen_runs(self) -> tuple[str, ...]:
+        """The same, of runs only: what is done to a sweep is not done from here."""
+        chosen = self._chosen()
+        if not chosen or not self._is_sweep(chosen[0]):
+            return chosen
+        text = "a sweep can be opened; 't' shows its runs, which can be selected too"
+        self.notify(text, severity="warning", markup=False)
+        return ()
+
+    def action_unfold(self) -> None:
+        """Show the runs of sweeps too, or not any more."""
+        self._unfolded = not self._unfolded
+        self._draw()
 
     def action_select(self) -> None:
         """Select the run under the cursor, or not any more, and go on to the next."""
         table = self.query_one("#runs", Table)
         key = table.key
         if key is None:
+            return
+        if self._is_sweep(key):
+            self._chosen_runs()
             return
         if key in self._selected:
             self._selected.remove(key)
@@ -207,7 +226,7 @@ class RunListScreen(Screen[None]):
 
     def action_export(self) -> None:
         """Write all metrics of the chosen runs."""
-        if chosen := self._chosen():
+        if chosen := self._chosen_runs():
             self._export(chosen)
 
     @work(thread=True)
@@ -226,7 +245,7 @@ class RunListScreen(Screen[None]):
 
     def action_delete(self) -> None:
         """Ask, then delete the chosen runs."""
-        chosen = self._chosen()
+        chosen = self._chosen_runs()
         if not chosen:
             return
         shown = ", ".join(chosen[:_NAMED])
@@ -253,32 +272,3 @@ class RunListScreen(Screen[None]):
                 self.notify(f"deleted run {id}", markup=False)
         entries = tuple(entry for entry in self._entries if entry.id not in gone)
         self.post_message(self.Listed(entries))
-
-
-def _row(entry: CatalogEntry, selected: bool) -> Row:
-    config, metrics = entry.config, entry.metrics
-    glyph, color = STATUS.get(entry.status, ("○", "yellow"))
-    tau, epochs = config.get("tau"), config.get("epochs")
-    age = time.time() - entry.created
-    cells = (
-        "▶" if selected else " ",
-        entry.id,
-        str(config.get("name") or ""),
-        str(config.get("preset") or config.get("data") or ""),
-        str(config.get("method", "?")),
-        "-" if tau is None else f"{tau:g}",
-        f"{glyph} {entry.status}",
-        f"{entry.epoch:.3g}/{epochs}" if epochs is not None else "-",
-        # what was last evaluated says nothing of where it went then
-        "✖" if entry.status == "diverged" else number(metrics.get("train_loss"), 3),
-        "-" if entry.status == "diverged" else percent(metrics.get("val_accuracy")),
-        _age(age),
-    )
-    return Row(entry.id, cells, ((0, "bold"), (6, color)))
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return "now"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proxprop_cli.dashboard.view import View
 
 _FARTHEST_SHIFT = 0.9
+_PLAIN = ("label", "series", "end", "band")
 # In the order of the codes in plot.py, which is not imported before there is something to draw:
 # NumPy would delay the first frame.
 _COMPONENTS = ("text", "border", "title", "axis", "rule", "grid", "empty")
@@ -180,7 +181,10 @@ class Chart(Widget, can_focus=True):
     def _view(self) -> View:
         from proxprop_cli.dashboard.view import View
 
-        return View(*self._texts, self.log_x, self.log_y, self.window, self.y_shift, self.empty)
+        # where there is no colour, marks along the lines tell them apart
+        bare = self.app.no_color or self.app.native_ansi_color
+        view = (*self._texts, self.log_x, self.log_y, self.window, self.y_shift, self.empty)
+        return View(*view, marked=bare and len(self._lines) > 1)
 
     def _waiting(self, y: int, size: Size) -> Strip:
         """A row of the frame around ``empty``, as plot.py draws it, but without NumPy."""
@@ -225,7 +229,7 @@ def _same_lines(ours: Sequence[Line], theirs: Sequence[Line]) -> bool:
 def _same_line(ours: Line, theirs: Line) -> bool:
     if ours is theirs:
         return True
-    if (ours.label, ours.series, ours.end) != (theirs.label, theirs.series, theirs.end):
+    if any(getattr(ours, name) != getattr(theirs, name) for name in _PLAIN):
         return False
     pairs = [
         (getattr(ours, name), getattr(theirs, name))

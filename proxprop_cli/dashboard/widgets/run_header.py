@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.text import Text
 from textual.widget import Widget
 
@@ -31,6 +33,8 @@ class RunHeader(Widget):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._views: tuple[RunView, ...] = ()
+        self.caption: Callable[[int], Text] | None = None
+        """Makes the line for a width, in the place of what the runs say."""
 
     def show(self, views: tuple[RunView, ...]) -> None:
         """Show other runs."""
@@ -41,6 +45,8 @@ class RunHeader(Widget):
     def render(self) -> Text:
         """Title at the left; status and progress at the right, where they always stay whole."""
         width = self.size.width
+        if self.caption is not None:
+            return self.caption(width)
         left, right = self._parts()
         room = width - right.cell_len - 1
         if room < 8:

@@ -28,7 +28,13 @@ from proxprop_cli.dashboard.widgets.stability_cells import (
     value_of,
     viridis,
 )
-from proxprop_cli.dashboard.widgets.stability_layout import DETAIL_LINES, TALL, Layout, arrange
+from proxprop_cli.dashboard.widgets.stability_layout import (
+    DETAIL_LINES,
+    TALL,
+    Layout,
+    arrange,
+    name_lines,
+)
 from proxprop_cli.numbers import format_tau
 from proxprop_cli.output import printable
 
@@ -54,7 +60,7 @@ class StabilityGrid(Widget, can_focus=True):
             super().__init__()
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose", "Open runs"),
+        Binding("enter", "choose", "Open", key_display="enter", tooltip="The curves of its seeds"),
         Binding("left,h", "move(0, -1)", "Left", show=False),
         Binding("right,l", "move(0, 1)", "Right", show=False),
         Binding("up,k", "move(-1, 0)", "Up", show=False),
@@ -137,9 +143,9 @@ class StabilityGrid(Widget, can_focus=True):
         self._changed()
 
     def action_choose(self) -> None:
-        """Tell which runs are under the cursor, if any were made yet."""
+        """Tell which runs of the cell under the cursor were made already."""
         cell = self._table.cells.get(self.cursor) if self.cursor else None
-        if cell is not None and cell.runs:
+        if cell is not None:
             self.post_message(self.CellChosen(cell.runs))
 
     def on_click(self, event: events.Click) -> None:
@@ -215,11 +221,11 @@ class StabilityGrid(Widget, can_focus=True):
         """A line of a row; the one in its middle has the numbers."""
         written = line == layout.height // 2
         summary = self._table.rows[row]
-        name = printable(summary.label)
-        if cell_len(name) > layout.name - 1:
-            name = set_cell_size(name, max(layout.name - 2, 0)) + "…"
+        names = name_lines(printable(summary.label), max(layout.name - 1, 0), layout.height)
+        place = line - layout.height // 2
+        name = names[place] if 0 <= place < len(names) else ""
         style = "here" if row == self._row else "text"
-        text = set_cell_size(name if written else "", layout.name)
+        text = set_cell_size(name, layout.name)
         parts = [self._part(text, style)]
         for column in layout.taus:
             tau = self._table.taus[column]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from engine.stability import Stability
+from proxprop_cli.dashboard.shorten import without_middle
 from proxprop_cli.numbers import format_tau
 from proxprop_cli.output import printable
 
@@ -15,7 +16,9 @@ TALL = 3
 DETAIL_LINES = 3
 """Most lines about the cell under the cursor."""
 
-_MAX_NAME = 16
+_LEAST_NAME = 16
+_NAME_SHARE = 5
+"""Part of the width that names may take where that is more."""
 _NARROW, _ROOMY, _WIDEST = 8, 9, 12
 _BEST, _WIDTH = 7, 7
 
@@ -52,8 +55,13 @@ def arrange(
     :param cursor: row and column of the cell.
     :param first: row and column that were first in sight before; they stay if they can.
     """
-    longest = max((cell_len(printable(row.label)) for row in table.rows), default=0)
-    name = min(longest, _MAX_NAME) + 2
+    count = max(len(table.rows), 1)
+    lines = max(height - 1, 1)
+    # a gap and two lines of detail are worth more than high rows, but less than rows
+    tall = TALL if lines >= count * TALL + 3 else 1
+    most = max(_LEAST_NAME, width // _NAME_SHARE)
+    pieces = [piece for row in table.rows for piece in name_lines(printable(row.label), most, tall)]
+    name = max(map(cell_len, pieces), default=0) + 2
     labels = [format_tau(row.best_tau) for row in table.rows if row.best_tau is not None]
     best = max(_BEST, 3 + max(map(len, labels), default=0))
     stable = _WIDTH
@@ -70,10 +78,6 @@ def arrange(
     seen = min(max(room // cell, 1), columns)
     left = _follow(first[1], cursor[1], seen, columns)
 
-    count = max(len(table.rows), 1)
-    lines = max(height - 1, 1)
-    # a gap and two lines of detail are worth more than high rows, but less than rows
-    tall = TALL if lines >= count * TALL + 3 else 1
     shown = min(max(lines // tall, 1), count)
     top = _follow(first[0], cursor[0], shown, count)
     gap = 1 if lines - shown * tall > 1 else 0
@@ -87,6 +91,19 @@ def arrange(
         rows=range(top, min(top + shown, len(table.rows))),
         detail=1 + shown * tall + gap,
     )
+
+
+def name_lines(label: str, width: int, lines: int) -> list[str]:
+    """A label in at most ``width`` columns: its words on several lines where it is too long and
+    there are lines, else without its middle, since what tells rows apart is at the end."""
+    words = label.split(" ")
+    if cell_len(label) <= width or lines < 2 or len(words) < 2:
+        return [without_middle(label, width)]
+    first = words[0]
+    rest = words[1:]
+    while len(rest) > 1 and cell_len(f"{first} {rest[0]}") <= width:
+        first = f"{first} {rest.pop(0)}"
+    return [without_middle(text, width) for text in (first, " ".join(rest))]
 
 
 def _follow(first: int, cursor: int, seen: int, count: int) -> int:

@@ -12,9 +12,11 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
 
+from proxprop_cli.dashboard.shorten import without_middle
 from proxprop_cli.output import printable
 
 _GAP = "  "
+_LEAST_TEXT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Table(Widget, can_focus=True):
             for i, column in enumerate(self._columns)
         ]
         shown = self._fitting(widths, width)
+        self._narrow(widths, shown, width)
         first = max(0, min(self._cursor - (height - 1) // 2, len(self._rows) - (height - 1)))
         lines = [self._line([column.title for column in self._columns], shown, widths)]
         lines[0].stylize("dim")
@@ -118,6 +121,8 @@ class Table(Widget, can_focus=True):
             elif index == self._cursor:
                 line.stylize("bold")
             lines.append(line)
+        for line in lines:
+            line.truncate(width)
         text = Text("\n", no_wrap=True, overflow="crop").join(lines)
         text.truncate(width * max(height, 1) + height)
         return text
@@ -131,6 +136,14 @@ class Table(Widget, can_focus=True):
             shown.remove(worst)
         return shown
 
+    def _narrow(self, widths: list[int], shown: Sequence[int], width: int) -> None:
+        """Where even those that stay are too wide, take from the widest text."""
+        over = sum(widths[i] + len(_GAP) for i in shown) - len(_GAP) - width
+        texts = [i for i in shown if self._columns[i].left]
+        if over > 0 and texts:
+            widest = max(texts, key=lambda i: widths[i])
+            widths[widest] = max(widths[widest] - over, min(widths[widest], _LEAST_TEXT))
+
     def _line(
         self,
         cells: Sequence[str],
@@ -140,7 +153,8 @@ class Table(Widget, can_focus=True):
     ) -> Text:
         line = Text(no_wrap=True, overflow="crop")
         for i in shown:
-            cell, size = printable(cells[i]), widths[i]
+            size = widths[i]
+            cell = without_middle(printable(cells[i]), size)
             pad = " " * (size - cell_len(cell))
             text = cell + pad if self._columns[i].left else pad + cell
             line.append(set_cell_size(text, size), style=(styles or {}).get(i, ""))

@@ -1,0 +1,167 @@
+"""How a sweep is as a whole: whether a process trains it, how far it is, how long it will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.control import Desired
+from engine.run import Run
+from engine.stability import CellSummary
+from engine.sweep_watch import SweepLook, SweepWatch
+
+OVER = ("finished", "diverged")
+"""States of runs of which nothing more is to come."""
+_START_SECONDS = 30.0
+"""What a process may take from the wish to the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepStatus:
+    """A sweep at one moment.
+
+    :ivar word: ``starting``, ``running``, ``paused``, ``finished``, ``stopped`` or
+        ``interrupted``.
+    :ivar wanted: what a person asked for and is not done yet, such as ``pausing``.
+    :ivar live: whether a process trains it, so that it can be paused or stopped.
+    :ivar runs: runs that are at their end, and all.
+    :ivar cells: cells all runs of which are, and all.
+    :ivar elapsed: seconds in which a run of it was being trained or paused.
+    :ivar eta: seconds that are left.
+    """
+
+    word: str
+    wanted: str = ""
+    live: bool = False
+    runs: tuple[int, int] = (0, 0)
+    cells: tuple[int, int] = (0, 0)
+    elapsed: int | None = None
+    eta: int | None = None
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether it runs, or will once it has heard us."""
+        return self.live and self.word != "paused" and self.wanted != "pausing"
+
+    @property
+    def waits(self) -> bool:
+        """Whether runs are left, and nobody trains them."""
+        return not self.live and self.word not in ("finished", "starting")
+
+
+class SweepFollower:
+    """Looks at a sweep again and again. To be used by one thread at a time.
+
+    :param root: folder of the runs.
+    :param id: of the sweep.
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(self, root: Path, id: str, *, clock: Callable[[], float] = time.time) -> None:
+        self.folder = Run(root / id)
+        self._watch = SweepWatch(root, id)
+        self._clock = clock
+        self._look: SweepLook | None = None
+        self._heard: tuple[int, int, int] | None = None
+
+    def look(self) -> tuple[SweepLook, SweepStatus]:
+        """What there is now; the same look as before where no run has changed.
+
+        :raises ConfigError: there is no such sweep.
+        :raises StorageError: its file can not be read.
+        """
+        live = self.folder.is_live()
+        self._look = self._watch.look() or self._look
+        assert self._look is not None  # the first look always finds something, or raises
+        request = self.folder.request_signature()
+        since = request[1] / 1e9 if request is not None else None
+        if live:
+            self._heard = request
+        now = self._clock()
+        fresh = since is not None and self._heard != request and now - since < _START_SECONDS
+        return self._look, self._status(self._look, live=live, fresh=fresh, since=since, now=now)
+
+    def _status(
+        self, look: SweepLook, *, live: bool, fresh: bool, since: float | None, now: float
+    ) -> SweepStatus:
+        cells = look.grid.cells.values()
+        statuses = [status for cell in cells for status in cell.statuses]
+        done = sum(status in OVER for status in statuses)
+        word, wanted = _word(statuses, self.folder.desired(), live=live, fresh=fresh)
+        root = self.folder.path.parent
+        ended, running = [], []
+        for cell in cells:
+            spans = sorted(_spans(root, cell, now), key=lambda span: span[1])
+            count = len(spans) - cell.statuses.count("running")  # those write last
+            ended += spans[:count]
+            running += [(made, now) for made, _ in spans[count:]]
+        eta = None  # at the rate since it was last let run; processes start before training does
+        if live and word == "running" and not wanted and since is not None:
+            begin = min((made for made, _ in ended + running if made >= since), default=since)
+            partly = sum(_part(cell, look.sweep.epochs) for cell in cells)
+            units = sum(end >= begin for _, end in ended) + partly
+            if units > 0 and now - begin >= 1:
+                eta = (len(statuses) - done - partly) * (now - begin) / units
+        return SweepStatus(
+            word=word,
+            wanted=wanted,
+            live=live and word != "finished",
+            runs=(done, len(statuses)),
+            cells=(sum(is_done(cell) for cell in cells), len(cells)),
+            elapsed=round(covered(ended + running)) if ended or running else None,
+            eta=None if eta is None else round(eta),
+        )
+
+
+def is_done(cell: CellSummary) -> bool:
+    """Whether all runs of a cell are at their end; those that were stopped can go on."""
+    return all(status in OVER for status in cell.statuses)
+
+
+def _word(statuses: Sequence[str], desired: Desired, *, live: bool, fresh: bool) -> tuple[str, str]:
+    if all(status in OVER for status in statuses):
+        return "finished", ""
+    if live and desired is Desired.STOPPED:
+        return "running", "stopping"
+    if live and desired is Desired.PAUSED:
+        return ("running", "pausing") if "running" in statuses else ("paused", "")
+    if live:
+        return "running", ""
+    if desired is not Desired.RUNNING:
+        return desired.value, ""
+    return ("starting" if fresh else "interrupted"), ""
+
+
+def _spans(root: Path, cell: CellSummary, now: float) -> list[tuple[float, float]]:
+    """When its runs were made and last written; looking at files is enough for that."""
+    found = []
+    for id in cell.runs:
+        folder, written = root / id, []
+        for name in ("run.db", "run.db-wal"):
+            try:
+                stat = (folder / name).stat()
+            except OSError:
+                continue
+            if stat.st_size:  # a reader may leave an empty log behind
+                written.append(stat.st_mtime)
+        made = Run(folder).created
+        if written and made:
+            found.append((min(made, now), min(max(written), now)))
+    return found
+
+
+def _part(cell: CellSummary, epochs: int) -> float:
+    """How many runs the training of those that run comes to so far."""
+    running = cell.statuses.count("running")
+    return running * min(cell.epochs / epochs, 1.0) if running and epochs else 0.0
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """How long at least one of them lasts."""
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total

@@ -1,0 +1,65 @@
+"""The keys at the lower edge: whole, the most important first."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from engine.locks import RunLock
+from engine.run import Run
+from engine.runs import Runs
+from proxprop_cli.dashboard.app import Dashboard
+from proxprop_cli.dashboard.screens.help import keys_of
+from tests.dashboard.runs_helper import in_app, make_run, until
+from tests.dashboard.sweep_helper import Made, make_comparison, make_sweep
+
+
+def last_line(app):
+    return app.screen._compositor.render_strips()[-1].text
+
+
+@pytest.mark.parametrize("screen", ["live", "list", "grid", "comparison"])
+def test_no_key_is_cut_and_more_room_shows_more(tmp_path, screen):
+    run = make_run(tmp_path, status="running")
+    comparison = make_comparison(tmp_path, ("exact",), 2, made=1)
+    sweep = make_sweep(tmp_path, [("exact", 1.0, 0, Made("running"))])
+    shown = {"live": [run.id]}.get(screen, [])
+    which = {"grid": sweep.id, "comparison": comparison.id}.get(screen)
+
+    async def script(pilot):
+        ready = ("enter", "Filter") if screen == "list" else ("p Pause", "s Stop", "q Quit")
+        await until(pilot, lambda: all(text in last_line(pilot.app) for text in ready))
+        assert screen == "list" or "esc" in last_line(pilot.app)
+        seen = []
+        for width in (12, 40, 60, 80, 120):
+            await pilot.resize_terminal(width, 24)
+            await pilot.pause()
+            words = last_line(pilot.app).split()
+            assert len(words) % 2 == 0
+            known = {
+                binding.binding.description for binding in pilot.app.screen.active_bindings.values()
+            }
+            assert set(words[1::2]) <= known
+            seen.append(words)
+        assert all(wide[: len(narrow)] == narrow for narrow, wide in pairwise(seen))
+        assert len(seen[-1]) > len(seen[1])
+
+    folder = Run(tmp_path / (which or run.id))
+    if screen == "list":
+        in_app(Dashboard(Runs(tmp_path)), script, (80, 24))
+        return
+    with RunLock(folder.lock_file):
+        in_app(Dashboard(Runs(tmp_path), shown, sweep=which), script, (80, 24))
+
+
+def test_the_help_of_a_comparison_has_the_keys_of_the_live_screen(tmp_path):
+    sweep = make_comparison(tmp_path, ("exact",), 2)
+
+    async def script(pilot):
+        await until(pilot, lambda: bool(pilot.app.screen.query("#loss")))
+        keys = dict(keys_of(pilot.app.screen))
+        assert "b" in keys
+        assert "x" in keys
+
+    in_app(Dashboard(Runs(tmp_path), sweep=sweep.id), script)
