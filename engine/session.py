@@ -19,6 +19,7 @@ from engine.models import build_model
 from engine.recorder import Listener, Recorder, newest_state
 from engine.run import Run
 from engine.store import StoreWriter
+from engine.store_reader import StoreReader
 from engine.training import Trainer
 
 _MUST_AGREE = ("torch", "device", "threads", "data_sha256", "system")
@@ -51,6 +52,8 @@ class Sitting:
     :ivar config: take the place of the run's own configuration, and are kept as that once
         training can begin: new limits.
     :ivar load: gives the data set.
+    :ivar side_by_side: runs that share the machine with this one, itself included; kept in the
+        store, because its times depend on it.
     """
 
     control: Control
@@ -60,6 +63,7 @@ class Sitting:
     allow_inexact: bool = False
     config: RunConfig | None = None
     load: Load = load_dataset
+    side_by_side: int = 1
 
 
 def sit(run: Run, sitting: Sitting) -> RunEnded:
@@ -86,8 +90,11 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
             _check_environment(run, state.meta["environment"], trainer.environment())
         if sitting.config is not None:
             run.save_config(sitting.config)
+        with StoreReader(run.database) as reader:
+            before = int(reader.state().get("side_by_side", 1))
         with StoreWriter(run.database) as writer:
             writer.set_state({**trainer.position(), "reason": "", "config": brief(config)})
+            writer.set_state({"side_by_side": max(before, sitting.side_by_side)})
             writer.rewind(trainer.step if state is not None else -1)
             recorder = Recorder(
                 run, writer, sitting.control, trainer.snapshot, config.log, sitting.listener

@@ -16,7 +16,7 @@ from engine.run import Run
 from engine.runs import Runs
 from engine.sweep_plan import cell_config, is_same_run, schedule, thrifty
 from engine.sweeps import Cell, Sweep
-from engine.workers import Outcome, Workers
+from engine.workers import ORPHANED, Outcome, Workers
 
 _LOOK_SECONDS = 0.1
 _BUSY_SECONDS = 1.0
@@ -45,13 +45,21 @@ class CellEnded:
 
 @dataclass(frozen=True, slots=True)
 class CellFailed:
-    """A run could not be trained."""
+    """A run could not be trained, or was stopped before its end by somebody."""
 
     cell: Cell
     text: str
 
 
-SweepEvent = CellBegan | CellEnded | CellFailed
+@dataclass(frozen=True, slots=True)
+class CellWaits:
+    """A run is paused by itself, or trained by another process; told once."""
+
+    cell: Cell
+    text: str
+
+
+SweepEvent = CellBegan | CellEnded | CellFailed | CellWaits
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class SweepEnded:
 
     :ivar status: ``finished``: nothing is left to be trained.
     :ivar reason: who stopped it.
-    :ivar failed: runs that could not be trained.
+    :ivar failed: runs that could not be trained to their end.
     """
 
     status: Literal["finished", "stopped"]
@@ -79,6 +87,7 @@ class SweepRunner:
     :param data_dir: where data sets are kept.
     :param control: asked all the time what the sweep should do.
     :param listener: told what happens.
+    :raises ConfigError: a cell has no run of its own.
     """
 
     def __init__(
@@ -99,9 +108,12 @@ class SweepRunner:
         self._listener = listener
         self._workers = Workers(jobs, root, data_dir)
         self._queue = deque(schedule(sweep.cells))
-        self._by_run = {cell.run: cell for cell in sweep.cells}
+        self._by_run = {str(cell.run): cell for cell in sweep.cells if cell.run}
+        if len(self._by_run) < len(sweep.cells):
+            raise ConfigError(f"sweep {sweep.id}: expected a run of its own for every cell")
         self._deaths: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
+        self._told_of: set[str] = set()
         self._failed = 0
         self._told = Desired.RUNNING
 
@@ -114,7 +126,8 @@ class SweepRunner:
             while True:
                 desired = self._control.desired()
                 if desired is not self._told:
-                    self._tell(desired)
+                    self._told = desired
+                    self._workers.tell(desired, self._control.stop_reason())
                 if desired is Desired.RUNNING:
                     self._fill()
                 if not self._workers.running:
@@ -129,12 +142,6 @@ class SweepRunner:
 
     def _ended(self, status: Literal["finished", "stopped"], reason: str = "") -> SweepEnded:
         return SweepEnded(status, reason, self._failed)
-
-    def _tell(self, desired: Desired) -> None:
-        """Pass a new word on to the runs that are being trained."""
-        self._told = desired
-        for id in self._workers.running:
-            Run(self._runs.root / id).set_desired(desired, self._control.stop_reason())
 
     def _fill(self) -> None:
         """Give runs to idle processes, as far as there are any."""
@@ -151,16 +158,7 @@ class SweepRunner:
                 self._fail(cell, str(error))
 
     def _begin(self, cell: Cell) -> None:
-        config = cell_config(self._sweep, cell)
-        run = Run(self._runs.root / str(cell.run))
-        resumed = run.exists()
-        if not resumed:
-            # kept from now on: with other threads a run could not go on bit for bit
-            threads = config.threads or self._threads
-            labels = {"preset": config.preset or self._sweep.preset, "threads": threads}
-            run = self._runs.create(thrifty(config).model_copy(update=labels), id=cell.run)
-        elif not is_same_run(run.config(), config):
-            raise ConfigError(f"run {run.id} is there already, with another configuration")
+        run, resumed = self._run_of(cell)
         state = read_cell(self._runs.root, cell)
         if state.status in _OVER:
             self._listener(CellEnded(cell, state, kept=True))
@@ -168,30 +166,75 @@ class SweepRunner:
         if run.is_live():
             self._put_off(cell)
             return
-        run.set_desired(Desired.RUNNING)
+        if run.desired() is not Desired.RUNNING:
+            run.set_desired(Desired.RUNNING)
         self._workers.give(run.id)
         self._listener(CellBegan(cell, resumed))
+
+    def _run_of(self, cell: Cell) -> tuple[Run, bool]:
+        """The run of a cell, and whether it was there already.
+
+        :raises ConfigError: what is there is another run.
+        """
+        config = cell_config(self._sweep, cell)
+        run = Run(self._runs.root / str(cell.run))
+        if not run.exists():
+            # kept from now on: with other threads a run could not go on bit for bit
+            threads = config.threads or self._threads
+            labels = {"preset": config.preset or self._sweep.preset, "threads": threads}
+            try:
+                made = self._runs.create(thrifty(config).model_copy(update=labels), id=cell.run)
+            except ConfigError:
+                if not run.exists():  # else another sweep was faster
+                    raise
+            else:
+                return made, False
+        if not is_same_run(run.config(), config):
+            raise ConfigError(f"run {run.id} is there already, with another configuration")
+        return run, True
 
     def _put_off(self, cell: Cell) -> None:
         """Another process has the run: look again later."""
         self._not_before[str(cell.run)] = time.monotonic() + _BUSY_SECONDS
         self._queue.append(cell)
+        if str(cell.run) not in self._told_of:
+            self._told_of.add(str(cell.run))
+            self._listener(CellWaits(cell, "trained by another process; waiting for it"))
 
     def _take(self, outcome: Outcome) -> None:
         cell = self._by_run[outcome.run]
         match outcome.kind:
             case "ended":
-                self._listener(CellEnded(cell, read_cell(self._runs.root, cell)))
+                self._end(cell, outcome)
             case "busy":
                 self._put_off(cell)
             case "died":
-                self._deaths[outcome.run] = self._deaths.get(outcome.run, 0) + 1
-                if self._deaths[outcome.run] > _DEATHS_ALLOWED:
-                    self._fail(cell, outcome.text)
-                else:
-                    self._queue.appendleft(cell)
+                self._try_again(cell, outcome.text)
             case "failed":
                 self._fail(cell, outcome.text)
+            case "held" if self._told is Desired.RUNNING:
+                text = f"paused by itself; 'proxprop resume {outcome.run}' lets it go on"
+                self._listener(CellWaits(cell, text))
+            case _:
+                pass
+
+    def _end(self, cell: Cell, outcome: Outcome) -> None:
+        """Training came to an end; to its own, or was it stopped?"""
+        if outcome.status == "stopped" and self._told is not Desired.STOPPED:
+            if outcome.text in ("SIGTERM", ORPHANED):
+                self._try_again(cell, f"its process was ended ({outcome.text})")
+            else:
+                self._fail(cell, f"stopped before its end ({outcome.text or 'by somebody'})")
+            return
+        self._listener(CellEnded(cell, read_cell(self._runs.root, cell)))
+
+    def _try_again(self, cell: Cell, text: str) -> None:
+        run = str(cell.run)
+        self._deaths[run] = self._deaths.get(run, 0) + 1
+        if self._deaths[run] > _DEATHS_ALLOWED:
+            self._fail(cell, text)
+        else:
+            self._queue.appendleft(cell)
 
     def _fail(self, cell: Cell, text: str) -> None:
         self._failed += 1

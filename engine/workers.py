@@ -10,35 +10,42 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from engine.control import Desired
 from engine.errors import BusyError, ProxPropError
 from engine.run import Run
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-    from engine.control import Desired
     from engine.data.dataset import KeptDataset
+    from engine.events import EndStatus, Event
     from engine.file_control import FileControl
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run that was given to a process; how it ended is in its store.
+    """What a process says of the run it was given.
 
-    :ivar kind: ``ended``: training came to some end; ``busy``: another process has the run;
-        ``failed``: an error, said in ``text``; ``died``: the process is gone.
+    :ivar kind: ``ended``: training came to the end ``status``, because of ``text``; ``busy``:
+        another process has the run; ``failed``: an error, said in ``text``; ``died``: the process
+        is gone. ``held`` and ``freed`` are none of these: it waits, or goes on.
     """
 
     run: str
-    kind: Literal["ended", "busy", "failed", "died"]
+    kind: Literal["ended", "busy", "failed", "died", "held", "freed"]
     text: str = ""
+    status: EndStatus | None = None
+
+
+_PASSING = ("held", "freed")
 
 
 @dataclass(slots=True)
@@ -84,11 +91,28 @@ class Workers:
 
         :param run: id of a run that is in the folder already.
         """
-        worker = next((worker for worker in self._workers if worker.run is None), None)
-        if worker is None:
-            worker = self._start()
+        for worker in [worker for worker in self._workers if worker.run is None]:
+            try:
+                worker.connection.send(run)
+            except OSError:
+                self._drop(worker)  # it died while nobody looked
+            else:
+                worker.run = run
+                return
+        worker = self._start()
         worker.run = run
         worker.connection.send(run)
+
+    def tell(self, desired: Desired, reason: str = "") -> None:
+        """Say what all runs that are being trained should do now.
+
+        It goes to our processes, not into the runs' folders: another sweep may train a run that
+        one of them only waits for.
+        """
+        for worker in self._workers:
+            if worker.run is not None:
+                with suppress(OSError):
+                    worker.connection.send((desired, reason))
 
     def wait(self, seconds: float) -> list[Outcome]:
         """What came to an end, at once if anything did, else within so many seconds."""
@@ -97,16 +121,16 @@ class Workers:
         for sign in wait(list(by_sign), timeout=seconds):
             worker = by_sign[sign]  # type: ignore[index]
             try:
-                outcomes.append(worker.connection.recv())
+                outcome: Outcome = worker.connection.recv()
             except (EOFError, OSError):
-                worker.process.join()
-                self._workers.remove(worker)
-                worker.connection.close()
+                self._drop(worker)
                 if worker.run is not None:
                     text = f"its process ended with code {worker.process.exitcode}"
                     outcomes.append(Outcome(worker.run, "died", text))
             else:
-                worker.run = None
+                outcomes.append(outcome)
+                if outcome.kind not in _PASSING:
+                    worker.run = None
         return outcomes
 
     def close(self) -> None:
@@ -117,81 +141,134 @@ class Workers:
             worker.process.join()
         self._workers.clear()
 
+    def _drop(self, worker: _Worker) -> None:
+        worker.connection.close()
+        worker.process.join()
+        self._workers.remove(worker)
+
     def _start(self) -> _Worker:
         # spawned: a forked child would hold the locks of this process
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_serve, args=(theirs, self.root, self.data_dir), name="proxprop-worker"
+            target=_serve,
+            args=(theirs, self.root, self.data_dir, self.count),
+            name="proxprop-worker",
         )
-        process.start()
+        # an interrupt goes to all processes of a terminal, and the child can not ignore it yet;
+        # what is blocked here is blocked there
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
         return worker
 
 
-class _Orphanable:
-    """The control of a run, which also stops it when the giver of runs is gone."""
+class _Told:
+    """What a run should do: the word left in its folder, and that of the giver of runs.
+
+    Who wants more of a stop wins; the giver's end is a stop.
+    """
 
     def __init__(self, control: FileControl, connection: Connection) -> None:
         self._control = control
         self._connection = connection
         self._next_look = 0.0
+        self._word = Desired.RUNNING
 
     def desired(self) -> Desired:
         """What the run should do now."""
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
-            # nothing is sent to a worker at work: what can be read is the end
-            if self._connection.poll():
-                self._control.request_stop("its sweep ended")
-        return self._control.desired()
+            self._listen()
+        desired = self._control.desired()
+        return self._word if desired is Desired.RUNNING else desired
 
     def stop_reason(self) -> str:
         """Why it should stop."""
         return self._control.stop_reason()
 
+    def _listen(self) -> None:
+        try:
+            while self._connection.poll():
+                self._word, reason = self._connection.recv()
+                if self._word is Desired.STOPPED:
+                    self._control.request_stop(reason or "its sweep was stopped")
+        except (EOFError, OSError):
+            self._control.request_stop(ORPHANED)
 
-def _serve(connection: Connection, root: Path, data_dir: Path) -> None:
+
+ORPHANED = "its sweep ended"
+"""Why a run stops whose giver is gone."""
+
+
+def _serve(connection: Connection, root: Path, data_dir: Path, side_by_side: int) -> None:
     """The life of a process."""
-    # an interrupt goes to all processes of a terminal; who gives the runs decides what it means
+    # who gives the runs decides what an interrupt means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from engine.data.dataset import KeptDataset
 
     kept = KeptDataset()
     while True:
         try:
-            id = connection.recv()
+            given = connection.recv()
         except (EOFError, OSError):
             return
-        outcome = _train(Run(root / id), data_dir, kept, connection)
+        if not isinstance(given, str):
+            continue  # meant for a run that has ended meanwhile
+        outcome = _train(Run(root / given), data_dir, kept, connection, side_by_side)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             connection.send(outcome)
         except OSError:
             return
 
 
-def _train(run: Run, data_dir: Path, kept: KeptDataset, connection: Connection) -> Outcome:
+def _train(
+    run: Run, data_dir: Path, kept: KeptDataset, connection: Connection, side_by_side: int
+) -> Outcome:
+    from engine.events import Paused, Unpaused
     from engine.file_control import FileControl
     from engine.session import Sitting, sit
 
     control = FileControl(run)
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop("SIGTERM"))
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Paused | Unpaused):
+            with suppress(OSError):
+                kind: Literal["held", "freed"] = "held" if isinstance(event, Paused) else "freed"
+                connection.send(Outcome(run.id, kind))
+
     sitting = Sitting(
-        control=_Orphanable(control, connection),
-        listener=lambda event: None,
+        control=_Told(control, connection),
+        listener=listen,
         data_dir=data_dir,
         load=kept.load,
+        side_by_side=side_by_side,
     )
     try:
-        sit(run, sitting)
+        ended = sit(run, sitting)
     except BusyError as error:
         return Outcome(run.id, "busy", str(error))
     except ProxPropError as error:
-        return Outcome(run.id, "failed", str(error))
+        return _failed(run, str(error))
     except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
-        return Outcome(run.id, "failed", f"{type(error).__name__}: {error}")
-    return Outcome(run.id, "ended")
+        return _failed(run, f"{type(error).__name__}: {error}")
+    return Outcome(run.id, "ended", ended.reason, ended.status)
+
+
+def _failed(run: Run, text: str) -> Outcome:
+    """Leave the failure in the run's store too, where it can be written."""
+    from engine.store import StoreWriter
+
+    with suppress(ProxPropError), run.lock(), StoreWriter(run.database) as writer:
+        writer.set_state({"status": "stopped", "reason": f"failed: {text}"[:1000]})
+    return Outcome(run.id, "failed", text)

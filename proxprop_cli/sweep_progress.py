@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from engine.errors import ProxPropError
 from engine.stability import Stability
-from engine.sweep_runner import CellBegan, CellEnded, CellFailed, SweepEvent
+from engine.sweep_runner import CellBegan, CellEnded, CellFailed, CellWaits, SweepEvent
 from engine.sweep_watch import SweepWatch
 from engine.sweeps import Sweep
 from proxprop_cli.numbers import format_number, format_tau
@@ -57,12 +57,12 @@ class SweepProgress:
 
     def __call__(self, event: SweepEvent) -> None:
         """Tell an event."""
-        if isinstance(event, CellFailed):
+        if isinstance(event, CellFailed | CellWaits):
             self._output.note(f"run {event.cell.run}: {event.text}")
         if isinstance(event, CellEnded):
             self._over += 1
             self._kept += event.kept
-        if self._terminal or isinstance(event, CellFailed):
+        if self._terminal or isinstance(event, CellFailed | CellWaits):
             return
         cell = event.cell
         name = f"{cell.label} tau {format_tau(cell.tau)} seed {cell.seed}"

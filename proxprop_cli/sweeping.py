@@ -94,12 +94,22 @@ def resume_sweep(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
     folder = sweep_folder(how.store.root, sweep)
     if not folder.is_live():
         return go_on(sweep, how, as_told=as_told)
-    was = folder.desired()
+    held = [run for run in _live_runs(how.store.root, sweep) if run.desired() is Desired.PAUSED]
+    for run in held:
+        run.set_desired(Desired.RUNNING)
+    waited = held or folder.desired() is not Desired.RUNNING
     folder.set_desired(Desired.RUNNING)
-    is_running = "is being trained already" if was is Desired.RUNNING else "goes on"
+    is_running = "goes on" if waited else "is being trained already"
     how.output.line(f"{sweep.id} {is_running}")
     how.output.document({"sweep": sweep.id, "status": "running"})
     return Exit.OK
+
+
+def _live_runs(root: Path, sweep: Sweep) -> list[Run]:
+    from engine.run import Run
+
+    runs = (Run(root / cell.run) for cell in sweep.cells if cell.run)
+    return [run for run in runs if run.is_live()]
 
 
 def hold_sweep(sweep: Sweep, how: How, desired: Desired) -> int:
@@ -133,7 +143,7 @@ def report(sweep: Sweep, root: Path, output: Output) -> None:
     if sweep.kind == "comparison":
         found = compare(root, sweep, loss=sweep.level)
         output.document(tables.comparison_document(sweep, found))
-        _print_comparison(found, output)
+        _print_comparison(found, output, _side_by_side(root, sweep))
         return
     states = [read_cell(root, cell) for cell in sweep.cells]
     grid = summarize_sweep(sweep, states)
@@ -143,13 +153,30 @@ def report(sweep: Sweep, root: Path, output: Output) -> None:
     output.line(tables.grid_legend(grid))
     if best.rows:
         output.line("each at its best step size:")
-        _print_comparison(best, output)
+        _print_comparison(best, output, _side_by_side(root, sweep))
 
 
-def _print_comparison(found: Comparison, output: Output) -> None:
+def _side_by_side(root: Path, sweep: Sweep) -> int:
+    """Most runs that shared the machine with one of these."""
+    from engine.errors import StorageError
+    from engine.store_reader import StoreReader
+
+    most = 1
+    for cell in sweep.cells:
+        try:
+            with StoreReader(root / str(cell.run) / "run.db") as reader:
+                most = max(most, int(reader.state().get("side_by_side", 1)))
+        except StorageError:
+            continue
+    return most
+
+
+def _print_comparison(found: Comparison, output: Output, most: int) -> None:
     from proxprop_cli import sweep_tables as tables
 
     output.table(tables.COMPARISON_COLUMNS, tables.comparison_rows(found))
+    if most > 1:
+        output.line(f"times are those of runs trained {most} side by side")
     if found.loss is not None:
         output.line(f"at the training loss {found.loss:.4g}, interpolated:")
         output.table(tables.AT_LOSS_COLUMNS, tables.at_loss_rows(found))
@@ -157,6 +184,7 @@ def _print_comparison(found: Comparison, output: Output) -> None:
 
 def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
     """Train in processes of this one, until all is done or a person stops it."""
+    from engine.control import Desired
     from engine.file_control import FileControl
     from engine.sweep_runner import SweepRunner
     from engine.sweep_watch import SweepWatch
@@ -181,7 +209,12 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
         ).run()
     if how.tell:
         report(sweep, root, how.output)
+    if ended.failed:
+        how.output.note(
+            f"{ended.failed} runs did not come to their end; the same command tries again"
+        )
     if ended.status == "stopped":
+        folder.set_desired(Desired.STOPPED, ended.reason)
         how.output.note(f"stopped; 'proxprop resume {sweep.id}' goes on from here")
     if ended.reason == "SIGINT":
         return Exit.INTERRUPTED
@@ -197,9 +230,9 @@ def share_out(sweep: Sweep, jobs: int | None) -> tuple[int, int]:
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     processors = processors or os.cpu_count() or 1
-    wanted = [config.get("threads") for config in sweep.configs.values()]
     if jobs is None:
-        most = max((int(threads or processors) for threads in wanted), default=processors)
+        wanted = [config.get("threads") or processors for config in sweep.configs.values()]
+        most = max((n for n in wanted if isinstance(n, int)), default=processors)
         jobs = 1 if sweep.kind == "comparison" else max(1, processors // most)
     return jobs, max(1, processors // jobs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -163,6 +164,91 @@ def test_a_worker_that_dies_costs_nothing_but_time(terminal):
     assert process.returncode == 0, err
     assert "going on with backprop" in out
     assert all(read_cell(terminal.runs, cell).status == "finished" for cell in sweep.cells)
+
+
+def test_a_worker_that_is_told_to_end_is_replaced(terminal):
+    process = terminal.start("sweep-tau", *LONG, "--plain")
+    sweep = only_sweep(terminal)
+    wait_for(lambda: sum(step > 70 for step in trained_steps(terminal, sweep)) >= 2)
+    os.kill(children(process.pid)[0], signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert all(read_cell(terminal.runs, cell).status == "finished" for cell in sweep.cells)
+
+
+def test_a_run_that_somebody_stops_is_not_called_done(terminal):
+    process = terminal.start("sweep-tau", *LONG, "--plain")
+    sweep = only_sweep(terminal)
+    wait_for(lambda: sum(step > 20 for step in trained_steps(terminal, sweep)) >= 2)
+    states = [read_cell(terminal.runs, cell) for cell in sweep.cells]
+    (run, *_) = (
+        str(c.run) for c, s in zip(sweep.cells, states, strict=True) if s.status == "running"
+    )
+    assert terminal("stop", run).code == 0
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"run {run}: stopped before its end (asked to stop)" in err
+    assert "   3/3" not in out
+    again = terminal("sweep-tau", *LONG, "--json")
+    assert again.code == 0, again.err
+    assert {cell["status"] for cell in again.json["cells"]} == {"finished"}
+
+
+def test_a_run_that_somebody_pauses_is_told_of_and_goes_on_with_its_sweep(terminal):
+    process = terminal.start("sweep-tau", *LONG, "--plain", "--jobs", "1")
+    sweep = only_sweep(terminal)
+    wait_for(lambda: sum(step > 20 for step in trained_steps(terminal, sweep)) >= 1)
+    (run,) = (run.id for run in Runs(terminal.runs).all())
+    assert terminal("pause", run).code == 0
+    answer = terminal("resume", sweep.id)
+    assert answer.out.strip() == f"{sweep.id} goes on"
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert f"run {run}: paused by itself; 'proxprop resume {run}'" in err
+
+
+def test_two_sweeps_with_the_same_runs_at_the_same_time(terminal):
+    larger = [part if part != "0.01,0.02,0.03" else "0.01,0.02,0.03,0.04" for part in LONG]
+    one = terminal.start("sweep-tau", *LONG, "--plain")
+    two = terminal.start("sweep-tau", *larger, "--plain")
+    for process in (one, two):
+        _, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+    assert sorted(sittings(terminal.runs).values()) == [1, 1, 1, 1]
+
+
+def test_who_waits_for_another_sweep_s_run_can_not_stop_it(terminal):
+    first = [part if part != "0.01,0.02,0.03" else "0.01" for part in LONG]
+    one = terminal.start("sweep-tau", *first, "--plain", "--epochs", "2000")
+    sweep = only_sweep(terminal)
+    wait_for(lambda: sum(trained_steps(terminal, sweep)) > 5)
+    two = terminal.start("sweep-tau", *LONG, "--plain", "--epochs", "2000")
+    wait_for(lambda: len(all_sweeps(terminal.runs)) == 2)
+    wait_for(lambda: len(Runs(terminal.runs).all()) == 3)
+    answer = end(two, signal.SIGINT)
+    assert answer.code == 130
+    assert "trained by another process; waiting for it" in answer.err
+    _, err = one.communicate(timeout=200)
+    assert one.returncode == 0, err
+    assert read_cell(terminal.runs, sweep.cells[0]).status == "finished"
+    assert sittings(terminal.runs)[str(sweep.cells[0].run)] == 1
+
+
+def test_an_interrupt_while_processes_start_is_quiet(terminal):
+    process = subprocess.Popen(
+        terminal.command("sweep-tau", *LONG, "--plain"),
+        env=terminal.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: children(process.pid))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err
 
 
 def test_pause_resume_and_stop_from_another_process(terminal):

@@ -1,0 +1,91 @@
+"""Processes that train runs: one that dies while nobody looks is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.control import AlwaysRun
+from engine.data.dataset import KeptDataset
+from engine.errors import ConfigError
+from engine.runs import Runs
+from engine.store_reader import StoreReader
+from engine.sweep_plan import Row, plan_sweep
+from engine.sweep_runner import SweepRunner
+from engine.workers import Outcome, Workers
+from tests.engine import small
+
+
+def finish(workers: Workers) -> list[Outcome]:
+    found: list[Outcome] = []
+    for _ in range(600):
+        found += workers.wait(0.1)
+        if not workers.running:
+            return found
+    raise AssertionError("it never ended")
+
+
+def test_an_idle_process_that_died_is_replaced(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    first, second = (runs.create(small.config(seed=seed, epochs=1)) for seed in (0, 1))
+    with Workers(1, tmp_path, small.cache_dir()) as workers:
+        workers.give(first.id)
+        (outcome,) = finish(workers)
+        assert (outcome.kind, outcome.status) == ("ended", "finished")
+        (idle,) = workers._workers
+        assert idle.process.pid is not None
+        os.kill(idle.process.pid, signal.SIGTERM)  # idle, it has nothing to keep
+        idle.process.join(10)
+        assert not idle.process.is_alive()
+        workers.give(second.id)
+        outcomes = finish(workers)
+        # whether the death is seen before or after the run was given is a matter of moments
+        assert outcomes[-1].kind in ("ended", "died")
+    with StoreReader(first.database) as reader:
+        assert reader.state()["side_by_side"] == 1
+
+
+def test_a_failure_is_left_in_the_run_s_store(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    run = runs.create(small.config(data__validation=99_999))
+    with Workers(3, tmp_path, small.cache_dir()) as workers:
+        workers.give(run.id)
+        (outcome,) = finish(workers)
+    assert outcome.kind == "failed"
+    assert "data.validation" in outcome.text
+    with StoreReader(run.database) as reader:
+        state = reader.state()
+    assert state["status"] == "stopped"
+    assert state["reason"].startswith("failed: data.validation")
+
+
+def test_a_cell_without_a_run_is_refused(tmp_path: Path) -> None:
+    sweep = plan_sweep("digits", [Row("exact", small.config(), (1.0,))], (0, 1))
+    for cells in (
+        (replace(sweep.cells[0], run=None), sweep.cells[1]),
+        (sweep.cells[0], replace(sweep.cells[1], run=sweep.cells[0].run)),
+    ):
+        with pytest.raises(ConfigError, match="a run of its own"):
+            SweepRunner(
+                tmp_path,
+                replace(sweep, cells=cells),
+                jobs=1,
+                threads=1,
+                data_dir=tmp_path,
+                control=AlwaysRun(),
+                listener=lambda event: None,
+            )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_data_are_kept_and_others_loaded() -> None:
+    kept, one, other = KeptDataset(), small.config(), small.config(data__normalize="standardize")
+    first = kept.load(one.data, device=small.CPU, cache_dir=small.cache_dir())
+    assert kept.load(one.data, device=small.CPU, cache_dir=small.cache_dir()) is first
+    second = kept.load(other.data, device=small.CPU, cache_dir=small.cache_dir())
+    assert second is not first
+    assert float(second.offset.abs().sum()) > 0
