@@ -5,13 +5,25 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], Field(strict=False)]
 
 Precision = Literal["float32", "tf32", "bf16"]
+
+MAX_STEP_SIZE = 1e30
+"""Leaves room in float32 for what optimisers make of a step size: Adam divides it by 1 - beta1."""
+
+
+def _bounded(value: float) -> float:
+    if value > MAX_STEP_SIZE:
+        raise ValueError(f"should be at most {MAX_STEP_SIZE}, found {value}")
+    return value
+
+
+StepSize = Annotated[Positive, AfterValidator(_bounded)]
 
 METHOD = re.compile(r"backprop|exact|cg[1-9]\d{0,3}")
 
@@ -97,9 +109,9 @@ class MethodConfig(Section):
 
     name: str = Field(default="exact", pattern=f"^(?:{METHOD.pattern})$")
     """``backprop``, ``exact`` or ``cgN`` with N conjugate gradient iterations."""
-    tau: Positive = 1.0
+    tau: StepSize = 1.0
     """Step size: the optimiser's learning rate."""
-    tau_theta: Positive = 1.0
+    tau_theta: StepSize = 1.0
     """Proximal step size; unused by BackProp."""
     damping: Literal["sum", "mean", "trace"] = "sum"
     """Diagonal beta added to A^T A (n x n, from N rows): 1/tau_theta (paper), N/tau_theta, or

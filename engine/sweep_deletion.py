@@ -5,20 +5,26 @@ from __future__ import annotations
 import shutil
 
 from engine.atomic_files import storage_errors, sync_folder
-from engine.errors import BusyError
+from engine.errors import BusyError, ConfigError, StorageError
 from engine.run import Run
 from engine.runs import Runs
-from engine.sweeps import Sweep, all_sweeps
+from engine.sweeps import Sweep, read_sweeps
 
 
 def own_runs(runs: Runs, sweep: Sweep) -> list[Run]:
     """Runs of a sweep that are there and that no other sweep has.
 
-    :raises StorageError: the folder can not be listed.
+    :raises StorageError: the folder can not be listed, or another sweep can not be read: it may
+        have the same runs.
     """
-    others = {
-        cell.run for other in all_sweeps(runs.root) if other.id != sweep.id for cell in other.cells
-    }
+    sweeps, unreadable = read_sweeps(runs.root)
+    unreadable.pop(sweep.id, None)
+    for id, problem in unreadable.items():
+        raise StorageError(
+            f"{sweep.id} may share runs with {id}, which can not be read ({problem});"
+            f" mend it, or delete it first with 'proxprop runs delete {id}'"
+        )
+    others = {cell.run for other in sweeps if other.id != sweep.id for cell in other.cells}
     own = {str(cell.run): None for cell in sweep.cells if cell.run and cell.run not in others}
     return [run for run in (Run(runs.root / id) for id in own) if run.exists()]
 
@@ -29,11 +35,10 @@ def delete_sweep(runs: Runs, sweep: Sweep) -> int:
     The sweep goes last: what a process that died here has left can be deleted again.
 
     :raises BusyError: it or one of the runs is being trained; the runs before that one are gone.
-    :raises StorageError: something can not be deleted.
+    :raises StorageError: something can not be deleted, or another sweep can not be read.
+    :raises ConfigError: its folder is that of a run too.
     """
-    folder = Run(runs.root / sweep.id)
-    if folder.is_live():
-        raise BusyError(f"{sweep.id} is being trained; stop it first")
+    folder = _idle_folder(runs, sweep.id)
     own = own_runs(runs, sweep)
     live = next((run for run in own if run.is_live()), None)
     if live is not None:
@@ -41,6 +46,31 @@ def delete_sweep(runs: Runs, sweep: Sweep) -> int:
     with folder.lock(), storage_errors(folder.path):
         for run in own:
             runs.delete(run)
-        shutil.rmtree(folder.path)
-        sync_folder(runs.root)
+        _remove(runs, folder)
     return len(own)
+
+
+def delete_unreadable_sweep(runs: Runs, id: str) -> None:
+    """Delete the folder of a sweep that can not be read; which runs it has nobody knows.
+
+    :raises BusyError: it is being trained.
+    :raises StorageError: it can not be deleted.
+    :raises ConfigError: its folder is that of a run too.
+    """
+    folder = _idle_folder(runs, id)
+    with folder.lock(), storage_errors(folder.path):
+        _remove(runs, folder)
+
+
+def _idle_folder(runs: Runs, id: str) -> Run:
+    folder = Run(runs.root / id)
+    if folder.exists():
+        raise ConfigError(f"{folder.path} holds a run and a sweep.json; move the latter away first")
+    if folder.is_live():
+        raise BusyError(f"{id} is being trained; stop it first")
+    return folder
+
+
+def _remove(runs: Runs, folder: Run) -> None:
+    shutil.rmtree(folder.path)
+    sync_folder(runs.root)

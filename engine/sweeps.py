@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn
 
 from engine.atomic_files import PRIVATE_FOLDER, replace_bytes, storage_errors, sync_folder
 from engine.errors import ConfigError, StorageError
@@ -31,6 +31,7 @@ _ID = re.compile(r"(?!latest\Z)[a-z0-9][a-z0-9-]{0,63}")
 """Names of folders as :mod:`engine.runs` has them, which is not imported for the time it takes."""
 _METHOD = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MAX_TEXT = 200
+_MAX_CREATED = 1e11
 
 Kind = Literal["sweep", "comparison"]
 """A grid of step sizes, or variants with one step size each."""
@@ -128,27 +129,8 @@ def load_sweep(root: Path, id: str) -> Sweep:
     return sweep
 
 
-def find_sweep(root: Path, ref: str) -> Sweep | None:
-    """The sweep that a person means by an id or the beginning of just one; None: no sweep.
-
-    :raises StorageError: its file can not be read, is damaged or of another version.
-    :raises ConfigError: the beginning is that of several.
-    """
-    if not _ID.fullmatch(ref):
-        return None
-    if sweep_file(root, ref).is_file():
-        return load_sweep(root, ref)
-    if not ref.startswith(get_args(Kind)) or (root / ref).exists():
-        return None
-    found = [sweep for sweep in all_sweeps(root) if sweep.id.startswith(ref)]
-    if len(found) > 1:
-        listed = ", ".join(sweep.id for sweep in found[:8])
-        raise ConfigError(f"{ref!r} could be any of {listed}; give more of the id")
-    return found[0] if found else None
-
-
-def all_sweeps(root: Path) -> list[Sweep]:
-    """Every sweep, newest first; one that is damaged does not hide the others and is left out.
+def sweep_ids(root: Path) -> list[str]:
+    """Ids of every sweep, those that can not be read among them.
 
     :raises StorageError: the folder can not be listed.
     """
@@ -157,14 +139,40 @@ def all_sweeps(root: Path) -> list[Sweep]:
             names = [entry.name for entry in os.scandir(root) if not entry.is_symlink()]
         except FileNotFoundError:
             return []
+        return sorted(n for n in names if _ID.fullmatch(n) and sweep_file(root, n).is_file())
+
+
+def read_sweeps(root: Path) -> tuple[list[Sweep], dict[str, str]]:
+    """Every sweep that can be read, newest first; by id what is wrong with each of the others.
+
+    :raises StorageError: the folder can not be listed.
+    """
     found: list[Sweep] = []
-    for name in names:
-        if _ID.fullmatch(name) and sweep_file(root, name).is_file():
-            try:
-                found.append(load_sweep(root, name))
-            except (ConfigError, StorageError):
-                continue
-    return sorted(found, key=lambda sweep: (sweep.created, sweep.id), reverse=True)
+    unreadable: dict[str, str] = {}
+    for id in sweep_ids(root):
+        try:
+            found.append(load_sweep(root, id))
+        except ConfigError:
+            continue  # deleted meanwhile
+        except StorageError as error:
+            unreadable[id] = str(error)
+    return sorted(found, key=lambda sweep: (sweep.created, sweep.id), reverse=True), unreadable
+
+
+def all_sweeps(root: Path) -> list[Sweep]:
+    """Every sweep, newest first; one that is damaged does not hide the others and is left out.
+
+    :raises StorageError: the folder can not be listed.
+    """
+    return read_sweeps(root)[0]
+
+
+def unreadable_sweeps(root: Path) -> dict[str, str]:
+    """What is wrong with each sweep that is damaged or of another version, by its id.
+
+    :raises StorageError: the folder can not be listed.
+    """
+    return read_sweeps(root)[1]
 
 
 def sweep_file(root: Path, id: str) -> Path:
@@ -205,8 +213,8 @@ def _check(sweep: Sweep) -> None:
         raise ConfigError(f"preset: expected text of at most {_MAX_TEXT} characters")
     if not _is_integer(sweep.epochs):
         raise ConfigError(f"epochs: expected an integer of at least 0, found {sweep.epochs!r}")
-    if not _is_number(sweep.created):
-        raise ConfigError("created: expected seconds since the epoch")
+    if not (_is_number(sweep.created) and 0 <= sweep.created <= _MAX_CREATED):
+        raise ConfigError("created: expected seconds since the epoch, from 0 to 1e11")
     if sweep.kind not in ("sweep", "comparison"):
         raise ConfigError(f"kind: expected 'sweep' or 'comparison', found {sweep.kind!r}")
     if sweep.level is not None and not (_is_number(sweep.level) and sweep.level > 0):

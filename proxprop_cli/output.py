@@ -75,6 +75,7 @@ _TEXT_COLUMNS = (
     "value",
     "inputs",
     "grid",
+    "sweep",
 )
 
 

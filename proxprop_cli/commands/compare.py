@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.config import RunConfig
     from engine.sweep_plan import Row
 
-_SHORT = {"tau": "method.tau", "tau_theta": "method.tau_theta"}
+_SHORT = {"tau": "method.tau", "tau_theta": "method.tau_theta", "method": "method.name"}
 
 
 def compare(
@@ -53,7 +53,7 @@ def compare(
         ),
     ] = None,
     jobs: opt.JobsOption = None,
-    max_runs: opt.MaxRunsOption = 1000,
+    max_runs: opt.MaxRunsOption = None,
     plain: opt.PlainOption = False,
     detach: opt.DetachOption = False,
     as_json: opt.JsonOption = False,
@@ -66,7 +66,7 @@ def compare(
     at the end, and at a training loss that all have reached. Runs are trained one at a time, so
     that their times can be compared; --max-seconds gives all the same time.
     """
-    from engine.sweep_plan import plan_sweep
+    from engine.sweep_plan import DEFAULT_MAX_RUNS, plan_sweep
 
     settings = {
         "method.tau_theta": tau_theta,
@@ -85,7 +85,7 @@ def compare(
         range(first, first + seeds),
         kind="comparison",
         level=at_loss,
-        max_runs=max_runs,
+        max_runs=max_runs or DEFAULT_MAX_RUNS,
     )
     from proxprop_cli.sweeping import How, start
 
@@ -127,14 +127,25 @@ def _rows(
 
 def _variant(text: str, settings: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]]:
     """``label: key=value key=value`` as label, method and settings."""
+    from proxprop_cli.lists import split_assignments
+
     label, colon, rest = text.partition(":")
-    if not colon or not label.strip() or not rest.split():
+    label = label.strip()
+    if not colon or not label or not rest.split():
         raise ConfigError(
             f"--variant {text!r}: expected 'LABEL: KEY=VALUE …', such as 'slow: tau=0.01'"
         )
-    values = opt.parse_assignments(rest.split())
-    method = values.pop("method", values.pop("method.name", None))
+    option = f"--variant {label}:"
+    given: dict[str, Any] = {}
+    for assignment in split_assignments(rest):
+        for key, value in opt.parse_assignments([assignment], option).items():
+            long = _SHORT.get(key, key)
+            if long == "seed":
+                raise ConfigError(f"{option} seed: this is what --seed and --seeds are for")
+            if long in given:
+                raise ConfigError(f"{option} {key}: expected once, found it again; leave one out")
+            given[long] = value
+    method = given.pop("method.name", None)
     if method is not None and not isinstance(method, str):
-        raise ConfigError(f"--variant {label.strip()}: method: expected a name, found {method!r}")
-    given = {_SHORT.get(key, key): value for key, value in values.items()}
-    return label.strip(), method, {**settings, **given}
+        raise ConfigError(f"{option} method: expected a name, found {method!r}")
+    return label, method, {**settings, **given}

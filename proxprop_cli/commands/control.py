@@ -25,8 +25,7 @@ def pause(
     """Hold a run or a sweep between two steps, its state kept; 'proxprop resume' lets it go on."""
     from engine.control import Desired
 
-    _hold_sweep(run, Desired.PAUSED, runs_dir, as_json=as_json)
-    found = opt.open_runs(runs_dir).find(run)
+    found = _run_or_leave(run, Desired.PAUSED, runs_dir, as_json=as_json)
     if not found.is_live():
         raise ConfigError(f"run {found.id} is not being trained; its status is {found.status()}")
     found.set_desired(Desired.PAUSED)
@@ -39,8 +38,7 @@ def stop(
     """End a run or a sweep, its state kept; 'proxprop resume' can still continue it."""
     from engine.control import Desired
 
-    _hold_sweep(run, Desired.STOPPED, runs_dir, as_json=as_json)
-    found = opt.open_runs(runs_dir).find(run)
+    found = _run_or_leave(run, Desired.STOPPED, runs_dir, as_json=as_json)
     output = Output(as_json=as_json)
     if found.is_live():
         found.set_desired(Desired.STOPPED, "asked to stop")
@@ -49,18 +47,18 @@ def stop(
     _wait_and_report(found, "stopped", output)
 
 
-def _hold_sweep(ref: str, desired: Desired, runs_dir: Path | None, *, as_json: bool) -> None:
-    """Where a sweep is meant, tell it and leave."""
-    from engine.sweeps import find_sweep
+def _run_or_leave(ref: str, desired: Desired, runs_dir: Path | None, *, as_json: bool) -> Run:
+    """The run that is meant; where a sweep is, tell it and leave."""
+    from engine.run import Run
 
     store = opt.open_runs(runs_dir)
-    sweep = find_sweep(store.root, ref)
-    if sweep is None:
-        return
+    found = opt.find(store, ref)
+    if isinstance(found, Run):
+        return found
     from proxprop_cli.sweeping import How, hold_sweep
 
     how = How(store, Output(as_json=as_json), None, jobs=None, plain=True, detach=False)
-    raise typer.Exit(hold_sweep(sweep, how, desired))
+    raise typer.Exit(hold_sweep(found, how, desired))
 
 
 def _mark_stopped(run: Run) -> None:

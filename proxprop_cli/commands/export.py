@@ -62,7 +62,7 @@ def export(
 
     _check_options(format_, output_path, wide, as_json)
     store = opt.open_runs(runs_dir)
-    chosen = _find(store, refs)
+    chosen = opt.find_all(store, refs)
     sweep = next((found for found in chosen if isinstance(found, Sweep)), None)
     if sweep is None or metrics or format_ != "csv":
         runs = _runs(store, chosen)
@@ -91,17 +91,6 @@ def _check_options(format_: str, output_path: str, wide: bool, as_json: bool) ->
         raise ConfigError("--json prints a document of its own; give a file with --output")
     if wide and format_ == "tensorboard":
         raise ConfigError("--wide: TensorBoard has one form only; leave the option out")
-
-
-def _find(store: Runs, refs: Sequence[str]) -> list[Run | Sweep]:
-    """What is meant, each once."""
-    from engine.sweeps import find_sweep
-
-    found: dict[str, Run | Sweep] = {}
-    for ref in refs:
-        one = find_sweep(store.root, ref) or store.find(ref)
-        found.setdefault(one.id, one)
-    return list(found.values())
 
 
 def _runs(store: Runs, chosen: Sequence[Run | Sweep]) -> list[Run]:

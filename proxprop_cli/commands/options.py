@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,12 @@ from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
+    from engine.run import Run
     from engine.runs import Runs
+    from engine.sweeps import Sweep
+
+
+_SHOWN = 8
 
 
 def complete_presets(incomplete: str) -> list[str]:
@@ -30,10 +36,10 @@ def _complete_keys(incomplete: str) -> list[str]:
 def complete_runs(incomplete: str) -> list[str]:
     """Ids of runs and sweeps that begin so."""
     from engine.runs import Runs, default_root
-    from engine.sweeps import all_sweeps
+    from engine.sweeps import sweep_ids
 
     root = default_root()
-    ids = [run.id for run in Runs(root).all()] + [sweep.id for sweep in all_sweeps(root)]
+    ids = [*(run.id for run in Runs(root).all()), *sweep_ids(root)]
     return [id for id in ["latest", *ids] if id.startswith(incomplete)]
 
 
@@ -108,7 +114,9 @@ DataDirOption = Annotated[
 MethodsOption = Annotated[
     str, typer.Option("--methods", metavar="LIST", help="backprop, exact, cgN; with commas.")
 ]
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Runs of each, by seed.")]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", min=1, max=100_000, help="Runs of each, by seed.")
+]
 FirstSeedOption = Annotated[int | None, typer.Option("--seed", help="The first of the seeds.")]
 JobsOption = Annotated[
     int | None,
@@ -121,7 +129,10 @@ JobsOption = Annotated[
         "for, where the preset says how many threads a run has, else one.",
     ),
 ]
-MaxRunsOption = Annotated[int, typer.Option("--max-runs", min=1, help="Refuse to plan more runs.")]
+MaxRunsOption = Annotated[
+    int | None,
+    typer.Option("--max-runs", min=1, help="Refuse to plan more runs; default: 1000."),
+]
 RunArgument = Annotated[
     str,
     typer.Argument(
@@ -145,6 +156,48 @@ def open_runs(folder: Path | None) -> Runs:
     from engine.runs import Runs, default_root
 
     return Runs(folder or default_root())
+
+
+def find(store: Runs, ref: str) -> Run | Sweep:
+    """What a person means: the run or sweep of this id, ``latest``, the run of this name, or the
+    only run or sweep whose id begins so.
+
+    :raises ConfigError: nothing is meant, or more than one.
+    :raises StorageError: a sweep is meant that can not be read.
+    """
+    from engine.runs import is_valid_id
+    from engine.sweeps import load_sweep, sweep_file, sweep_ids
+
+    path = store.root / ref
+    if is_valid_id(ref):
+        if not path.is_symlink() and sweep_file(store.root, ref).is_file():
+            return load_sweep(store.root, ref)
+        if path.exists() or path.is_symlink():
+            return store.find(ref)
+    if not ref or ref == "latest":
+        return store.find(ref)
+    runs = store.all()
+    meant = [run.id for run in runs if run.name == ref]
+    sweeps: list[str] = []
+    if not meant:
+        sweeps = [id for id in sweep_ids(store.root) if id.startswith(ref)]
+        meant = [*sweeps, *(run.id for run in runs if run.id.startswith(ref))]
+    if len(meant) > 1:
+        more = f" and {len(meant) - _SHOWN} more" if len(meant) > _SHOWN else ""
+        shown = ", ".join(meant[:_SHOWN])
+        raise ConfigError(f"{ref!r} could be any of {shown}{more}; give more of the id")
+    if sweeps:
+        return load_sweep(store.root, sweeps[0])
+    return store.find(meant[0] if meant else ref)
+
+
+def find_all(store: Runs, refs: Sequence[str]) -> list[Run | Sweep]:
+    """What a person means by each of these, each once."""
+    found: dict[str, Run | Sweep] = {}
+    for ref in refs:
+        one = find(store, ref)
+        found.setdefault(one.id, one)
+    return list(found.values())
 
 
 def build_config(
@@ -171,9 +224,10 @@ def build_config(
     return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+def parse_assignments(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """``["a.b=1"]`` as ``{"a.b": 1}``; values are YAML scalars or flow lists.
 
+    :param option: where they were given, for errors.
     :raises ConfigError: there is no ``=``, or the value is no YAML.
     """
     from engine.strict_yaml import parse_scalar
@@ -182,9 +236,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {assignment!r}: expected KEY=VALUE, such as epochs=5")
+            raise ConfigError(f"{option} {assignment!r}: expected KEY=VALUE, such as epochs=5")
         try:
             found[key.strip()] = parse_scalar(text)
         except ConfigError as error:
-            raise ConfigError(f"--set {key.strip()}: {error}") from None
+            raise ConfigError(f"{option} {key.strip()}: {error}") from None
     return found

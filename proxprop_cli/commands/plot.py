@@ -9,7 +9,7 @@ import typer
 
 from engine.errors import ConfigError
 from engine.run import Run
-from engine.sweeps import Sweep, find_sweep
+from engine.sweeps import Sweep
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output
 
@@ -91,7 +91,8 @@ def plot(
     Runs that differ by seed only are one line, the mean, with a band: the 95 % interval of the
     mean for three seeds or more, least to greatest for two.
     """
-    found = _find(runs, runs_dir)
+    store = opt.open_runs(runs_dir)
+    found = opt.find_all(store, runs)
     if kind is None:
         kind = "stability" if len(found) == 1 and _is_grid(found[0]) else "curves"
     if kind not in KINDS:
@@ -103,7 +104,7 @@ def plot(
 
     format_ = file_format(output_path)
     look = Look(title, width, height)
-    root = opt.open_runs(runs_dir).root
+    root = store.root
     with styled():
         figure: Figure
         if kind == "curves":
@@ -117,16 +118,6 @@ def plot(
     output = Output(as_json=as_json)
     output.line(f"wrote {output_path}")
     output.document({"path": str(output_path), "kind": kind, "runs": drawn})
-
-
-def _find(refs: list[str], runs_dir: Path | None) -> list[Run | Sweep]:
-    store = opt.open_runs(runs_dir)
-    found: list[Run | Sweep] = []
-    for ref in refs:
-        one = find_sweep(store.root, ref) or store.find(ref)
-        if one not in found:
-            found.append(one)
-    return found
 
 
 def _curves(

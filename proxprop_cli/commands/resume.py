@@ -13,6 +13,7 @@ from proxprop_cli.output import Output
 if TYPE_CHECKING:
     from engine.config import RunConfig
     from engine.run import Run
+    from engine.runs import Runs
 
 
 def resume(
@@ -39,21 +40,25 @@ def resume(
 ) -> None:
     """Let a run or a sweep go on: a paused one, or one that was stopped or interrupted."""
     from engine.control import Desired
-    from engine.sweeps import find_sweep
+    from engine.run import Run
 
     output = Output(as_json=as_json)
     store = opt.open_runs(runs_dir)
-    sweep = find_sweep(store.root, run)
-    if sweep is not None:
+    found = opt.find(store, run)
+    if not isinstance(found, Run):
         if epochs is not None or max_seconds is not None:
             raise ConfigError("a sweep's limits are part of it; start another with other limits")
+        if allow_inexact or fail_on_divergence:
+            option = "--allow-inexact" if allow_inexact else "--fail-on-divergence"
+            raise ConfigError(f"{option} is for runs; {found.id} is a sweep: leave it out")
         from proxprop_cli.sweeping import How, resume_sweep
 
         how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach)
-        raise typer.Exit(resume_sweep(sweep, how, as_told=as_told))
+        raise typer.Exit(resume_sweep(found, how, as_told=as_told))
     if jobs is not None:
         raise ConfigError(f"--jobs is for sweeps; {run!r} is a run")
-    found = store.find(run)
+    if epochs is not None or max_seconds is not None:
+        _refuse_cell(store, found)
     if found.is_live():
         if epochs is not None or max_seconds is not None:
             raise ConfigError(f"run {found.id} is being trained; stop it to change its limits")
@@ -112,6 +117,18 @@ def _new_limits(run: Run, **limits: int | float | None) -> RunConfig | None:
             f"epochs: run {run.id} has {config.epochs} already; give more, found {extended.epochs}"
         )
     return extended
+
+
+def _refuse_cell(store: Runs, run: Run) -> None:
+    """A sweep says that its runs differ by step size and seed alone; this must stay true."""
+    from engine.sweeps import all_sweeps
+
+    for sweep in all_sweeps(store.root):
+        if any(cell.run == run.id for cell in sweep.cells):
+            raise ConfigError(
+                f"run {run.id} is a cell of {sweep.id}; its limits are part of that {sweep.kind}:"
+                " start another one, or a run of its own, with other limits"
+            )
 
 
 def _has_reached(run: Run, config: RunConfig) -> bool:

@@ -22,7 +22,8 @@ def list_runs(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -
     from engine.sweeps import all_sweeps
 
     runs = opt.open_runs(runs_dir)
-    of_sweep = {cell.run: sweep.id for sweep in all_sweeps(runs.root) for cell in sweep.cells}
+    sweeps = reversed(all_sweeps(runs.root))  # of several the newest is told, as in the dashboard
+    of_sweep = {cell.run: sweep.id for sweep in sweeps for cell in sweep.cells}
     summaries = [{**summarize_or_explain(run), "sweep": of_sweep.get(run.id)} for run in runs.all()]
     output = Output(as_json=as_json)
     output.document({"runs": summaries})
@@ -30,7 +31,12 @@ def list_runs(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -
         output.line(f"no runs in {runs.root} yet; start one with 'proxprop train'")
         return
     columns = ["id", "name", "status", "preset", "method", "tau", "epoch", "loss", "val", "test"]
-    output.table([*columns, "time", "age"], [_row(summary) for summary in summaries])
+    columns += ["time", "age"]
+    rows = [_row(summary) for summary in summaries]
+    if any(summary["sweep"] for summary in summaries):
+        columns.append("sweep")
+        rows = [[*row, one["sweep"] or ""] for row, one in zip(rows, summaries, strict=True)]
+    output.table(columns, rows)
 
 
 @app.command("sweeps")
@@ -38,23 +44,29 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
     """List all sweeps and comparisons, newest first."""
     from engine.cells import read_cell
     from engine.run import Run
-    from engine.sweeps import all_sweeps
+    from engine.sweeps import read_sweeps
 
     root = opt.open_runs(runs_dir).root
+    sweeps, unreadable = read_sweeps(root)
     found: list[dict[str, Any]] = []
-    for sweep in all_sweeps(root):
+    for sweep in sweeps:
         states = [read_cell(root, cell) for cell in sweep.cells]
+        live = Run(root / sweep.id).is_live()
         found.append(
             {
                 "id": sweep.id,
                 "kind": sweep.kind,
                 "preset": sweep.preset,
-                "live": Run(root / sweep.id).is_live(),
+                "status": "running" if live else "",
+                "live": live,
                 "runs": len(states),
                 "ended": sum(state.status in ("finished", "diverged") for state in states),
                 "created": sweep.created,
             }
         )
+    nothing = dict.fromkeys(("kind", "preset", "live", "runs", "ended", "created"))
+    for id, problem in unreadable.items():
+        found.append({"id": id, **nothing, "status": "unreadable", "problem": problem})
     output = Output(as_json=as_json)
     output.document({"sweeps": found})
     if not found:
@@ -62,16 +74,20 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
         return
     now = datetime.datetime.now().timestamp()
     rows = [
-        [
+        [item["id"], "", item["status"], "", ""]
+        if item["status"] == "unreadable"
+        else [
             item["id"],
             item["preset"],
-            "running" if item["live"] else "",
+            item["status"],
             f"{item['ended']}/{item['runs']}",
-            duration(now - item["created"]),
+            duration(max(0.0, now - item["created"])),
         ]
         for item in found
     ]
     output.table(["id", "preset", "status", "runs", "age"], rows)
+    for problem in unreadable.values():
+        output.note(f"unreadable: {problem}")
 
 
 @app.command("show")
@@ -80,18 +96,17 @@ def show_run(
 ) -> None:
     """Show one run, where it stands and its whole configuration; or the table of a sweep."""
     from engine.config import dump
+    from engine.run import Run
     from engine.store_reader import StoreReader
     from engine.summary import summarize
-    from engine.sweeps import find_sweep
 
     store = opt.open_runs(runs_dir)
-    sweep = find_sweep(store.root, run)
-    if sweep is not None:
+    found = opt.find(store, run)
+    if not isinstance(found, Run):
         from proxprop_cli.sweeping import report
 
-        report(sweep, store.root, Output(as_json=as_json))
+        report(found, store.root, Output(as_json=as_json))
         return
-    found = store.find(run)
     summary = summarize(found)
     config = found.config()
     with StoreReader(found.database) as reader:
@@ -126,31 +141,41 @@ def delete_runs(
 ) -> None:
     """Delete runs with their checkpoints, or sweeps with the runs that no other sweep has.
 
-    A run or a sweep that is being trained is not deleted.
+    A sweep is deleted by its full id only; of one that can not be read the runs are kept. A run or
+    a sweep that is being trained is not deleted.
     """
-    from engine.sweep_deletion import delete_sweep, own_runs
-    from engine.sweeps import find_sweep
+    from engine.run import Run
+    from engine.sweep_deletion import delete_sweep, delete_unreadable_sweep, own_runs
+    from engine.sweeps import unreadable_sweeps
 
     store = opt.open_runs(runs_dir)
-    sweeps = {ref: find_sweep(store.root, ref) for ref in dict.fromkeys(runs)}
-    chosen = list({sweep.id: sweep for sweep in sweeps.values() if sweep is not None}.values())
-    found = [store.find(ref) for ref, sweep in sweeps.items() if sweep is None]
-    found = list({run.id: run for run in found}.values())
+    unreadable = [id for id in unreadable_sweeps(store.root) if id in runs]
+    found = opt.find_all(store, [ref for ref in runs if ref not in unreadable])
+    single = [one for one in found if isinstance(one, Run)]
+    sweeps = [one for one in found if not isinstance(one, Run)]
+    for sweep in sweeps:
+        if sweep.id not in runs:
+            raise ConfigError(f"to delete a sweep takes its full id, {sweep.id}")
+    # before anything is gone: whose runs are whose can be known of all sweeps or of none
+    named = [f"{sweep.id} with {len(own_runs(store, sweep))} runs" for sweep in sweeps]
+    named += [f"{id} without its runs" for id in unreadable] + [run.id for run in single]
     output = Output(as_json=as_json)
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise ConfigError("deleting asks first, and there is nobody to answer; add --yes")
-        named = [f"{sweep.id} with {len(own_runs(store, sweep))} runs" for sweep in chosen]
-        named += [run.id for run in found]
         typer.confirm(f"Delete {', '.join(named)}?", abort=True, err=True)
-    for sweep in chosen:
+    for sweep in sweeps:
         count = delete_sweep(store, sweep)
         output.line(f"deleted {sweep.id} and {count} runs")
-    for run in found:
+    for id in unreadable:
+        delete_unreadable_sweep(store, id)
+        output.line(f"deleted {id}, which could not be read; its runs are kept")
+    for run in single:
         if run.exists():  # it may have gone with its sweep
             store.delete(run)
             output.line(f"deleted {run.id}")
-    output.document({"deleted": [*(sweep.id for sweep in chosen), *(run.id for run in found)]})
+    deleted = [*(sweep.id for sweep in sweeps), *unreadable, *(run.id for run in single)]
+    output.document({"deleted": deleted})
 
 
 def _row(summary: dict[str, Any]) -> list[str]:

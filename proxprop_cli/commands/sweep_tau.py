@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import ConfigError
+from engine.experiments import TABLE1_TAUS
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output
 
 if TYPE_CHECKING:
     from engine.sweep_plan import Row
 
-PAPER_TAUS = "50,10,5,1,0.5,0.1,0.05,5e-3,5e-4"
+PAPER_TAUS = ",".join(f"{tau:g}" for tau in TABLE1_TAUS)
+
+_PROXIMAL_KEYS = ("tau_theta", "damping", "tol", "eps", "per_filter")
 
 
 def sweep_tau(
@@ -48,7 +51,7 @@ def sweep_tau(
         ),
     ] = None,
     jobs: opt.JobsOption = None,
-    max_runs: opt.MaxRunsOption = 1000,
+    max_runs: opt.MaxRunsOption = None,
     plain: opt.PlainOption = False,
     detach: opt.DetachOption = False,
     as_json: opt.JsonOption = False,
@@ -61,7 +64,7 @@ def sweep_tau(
     goes on where the sweep was left: no run is trained twice. In a terminal this opens the
     dashboard; 'proxprop export SWEEP' writes the table as CSV.
     """
-    from engine.sweep_plan import plan_sweep
+    from engine.sweep_plan import DEFAULT_MAX_RUNS, plan_sweep
     from proxprop_cli.lists import parse_names, parse_numbers
 
     settings = {
@@ -79,7 +82,13 @@ def sweep_tau(
         for row in _rows(preset, set_, method, settings, over, taus)
     ]
     first = rows[0].config.seed
-    sweep = plan_sweep(preset, rows, range(first, first + seeds), level=level, max_runs=max_runs)
+    sweep = plan_sweep(
+        preset,
+        rows,
+        range(first, first + seeds),
+        level=level,
+        max_runs=max_runs or DEFAULT_MAX_RUNS,
+    )
     from proxprop_cli.sweeping import How, start
 
     how = How(
@@ -111,14 +120,15 @@ def _rows(
     for value in values:
         config = opt.build_config(preset, assignments, method, {**settings, key: value})
         rows.append(Row(f"{method} {key.rpartition('.')[2]}={value}", config, taus))
-        if method == "backprop" and key == "method.tau_theta":
-            # it has none: one row is enough
-            return [Row(method, config, taus)]
+    section, _, name = key.partition(".")
+    if method == "backprop" and section == "method" and name in _PROXIMAL_KEYS:
+        # it heeds none of them: one row is enough
+        return [Row(method, rows[0].config, taus)]
     return rows
 
 
 def _second_axis(over: str) -> tuple[str, list[Any]]:
-    from proxprop_cli.lists import parse_names
+    from proxprop_cli.lists import split_values
 
     key, equals, text = over.partition("=")
     key = key.strip()
@@ -127,5 +137,5 @@ def _second_axis(over: str) -> tuple[str, list[Any]]:
     if key in ("method.tau", "seed", "method.name"):
         option = {"method.tau": "--tau", "seed": "--seeds", "method.name": "--methods"}[key]
         raise ConfigError(f"--over {key}: this is what {option} is for")
-    texts = parse_names(text, f"--over {key}")
-    return key, [opt.parse_assignments([f"{key}={value}"])[key] for value in texts]
+    texts = split_values(text, f"--over {key}")
+    return key, [opt.parse_assignments([f"{key}={value}"], "--over")[key] for value in texts]

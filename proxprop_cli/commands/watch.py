@@ -30,12 +30,13 @@ def watch(
     store = opt.open_runs(runs_dir)
     if not Output().terminal():
         raise ConfigError("watch: expected a terminal; 'proxprop runs show' prints a run")
-    from engine.sweeps import find_sweep
+    from engine.run import Run
     from proxprop_cli.watching import open_dashboard
 
-    if runs and len(runs) == 1 and not list_:
-        sweep = find_sweep(store.root, runs[0])
-        if sweep is not None:
-            raise typer.Exit(open_dashboard(store, [], sweep=sweep.id))
-    found = [] if list_ else [store.find(run).id for run in runs or ["latest"]]
-    raise typer.Exit(open_dashboard(store, list(dict.fromkeys(found))))
+    found = [] if list_ else opt.find_all(store, runs or ["latest"])
+    for one in found:
+        if not isinstance(one, Run):
+            if len(found) > 1:
+                raise ConfigError(f"watch: expected runs or one sweep, found more with {one.id}")
+            raise typer.Exit(open_dashboard(store, [], sweep=one.id))
+    raise typer.Exit(open_dashboard(store, [run.id for run in found]))

@@ -194,7 +194,7 @@ class TestPlot:
         ]
         make_sweep(root, cells, id="sweep-abc")
         path = tmp_path / "a.svg"
-        found = json.loads(plot("sweep-a", "-o", path, "--json").stdout)
+        found = json.loads(plot("sweep-abc", "-o", path, "--json").stdout)
         assert (found["kind"], len(found["runs"])) == ("stability", 4)
         assert {"Step size τ", "Training loss after 20 epochs", "1/1"} <= set(svg_texts(path))
         plot("sweep-abc", "-o", path, "--kind", "heatmap")

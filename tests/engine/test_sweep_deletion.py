@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BusyError
+from engine.errors import BusyError, ConfigError, StorageError
 from engine.run import Run
 from engine.runs import Runs
-from engine.sweep_deletion import delete_sweep, own_runs
+from engine.sweep_deletion import delete_sweep, delete_unreadable_sweep, own_runs
 from engine.sweep_plan import Row, cell_config, plan_sweep
-from engine.sweeps import Sweep, save_sweep
+from engine.sweeps import Sweep, save_sweep, sweep_file, unreadable_sweeps
 from tests.engine.small import config
 
 
@@ -45,3 +45,32 @@ def test_what_is_being_trained_is_not_deleted(tmp_path: Path) -> None:
             delete_sweep(runs, sweep)
     assert len(runs.all()) == 2
     assert delete_sweep(runs, sweep) == 2
+
+
+def test_runs_that_an_unreadable_sweep_may_have_stay(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    small = a_sweep(tmp_path, (1.0, 0.1))
+    large = a_sweep(tmp_path, (1.0, 0.1, 0.01))
+    path = sweep_file(tmp_path, large.id)
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    assert list(unreadable_sweeps(tmp_path)) == [large.id]
+    with pytest.raises(StorageError, match=f"share runs with {large.id}.*expected version 1") as e:
+        delete_sweep(runs, small)
+    assert "\n" not in str(e.value)
+    assert len(runs.all()) == 3
+    with Run(tmp_path / large.id).lock(), pytest.raises(BusyError):
+        delete_unreadable_sweep(runs, large.id)
+    delete_unreadable_sweep(runs, large.id)
+    assert unreadable_sweeps(tmp_path) == {}
+    assert not (tmp_path / large.id).exists()
+    assert len(runs.all()) == 3
+    assert delete_sweep(runs, small) == 2
+
+
+def test_a_run_is_not_deleted_as_a_sweep(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    run = runs.create(config())
+    sweep_file(tmp_path, run.id).write_text("{")
+    with pytest.raises(ConfigError, match="holds a run"):
+        delete_unreadable_sweep(runs, run.id)
+    assert run.exists()
