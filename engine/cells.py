@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from engine.errors import StorageError
 from engine.locks import is_locked
 from engine.store_reader import StoreReader
-from engine.sweeps import Cell
+from engine.sweeps import Cell, Sweep
 
 Status = Literal[
     "waiting",
@@ -30,6 +31,8 @@ _STORED: dict[str, Status] = {
     "stopped": "stopped",
     "diverged": "diverged",
 }
+UNREADABLE = (StorageError, ValueError, TypeError, AttributeError, ArithmeticError)
+"""What reading a damaged store may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +67,70 @@ WAITING = CellState("waiting", made=False)
 """A cell whose run was not made yet."""
 
 
-def read_cell(root: Path, cell: Cell) -> CellState:
-    """How the run of a cell is now.
-
-    A store that can not be read is a state too, ``unreadable``: one must not hide the others.
+def read_cells(root: Path, sweep: Sweep) -> list[CellState]:
+    """How every run of a sweep is now, in the order of its cells.
 
     :param root: folder of the runs.
+    """
+    return [read_cell(root, cell, expected_brief(sweep, cell)) for cell in sweep.cells]
+
+
+def read_cell(root: Path, cell: Cell, expected: Mapping[str, Any] | None = None) -> CellState:
+    """How the run of a cell is now.
+
+    A store that can not be read is a state too, ``unreadable``: one must not hide the others. So
+    is a run that was trained with other settings since, for example for more epochs.
+
+    :param root: folder of the runs.
+    :param expected: see :func:`expected_brief`; None: whatever the settings are.
     """
     if cell.run is None or not (root / cell.run).exists():
         return WAITING
     folder = root / cell.run
     try:
         with StoreReader(folder / "run.db") as reader:
-            state = _read(reader)
+            state = _read(reader, expected or {})
             if state.status == "running" and not is_locked(folder / "lock"):
                 # it may have ended between our two looks; if so, its last word is stored by now
-                state = _read(reader)
+                state = _read(reader, expected or {})
                 if state.status == "running":
                     return replace(state, status="interrupted")
             if state.status == "waiting" and is_locked(folder / "lock"):
                 return replace(state, status="running")  # it gets its data ready
-    except (StorageError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+    except UNREADABLE as error:
         return CellState("unreadable", cause=str(error))
     return state
 
 
-def _read(reader: StoreReader) -> CellState:
+def expected_brief(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+    """What the store of a cell's run says of its settings, if it is that of the sweep."""
+    found: dict[str, Any] = {
+        "method": cell.method,
+        "tau": cell.tau,
+        "tau_theta": cell.tau_theta,
+        "seed": cell.seed,
+    }
+    document = sweep.configs.get(cell.label, {})
+    for key in ("epochs", "max_seconds", "batch_size"):
+        if key in document:
+            found[key] = document[key]
+    for section, key in (("model", "kind"), ("data", "name")):
+        part = document.get(section)
+        if isinstance(part, Mapping) and key in part:
+            found[section] = part[key]
+    return found
+
+
+def _read(reader: StoreReader, expected: Mapping[str, Any]) -> CellState:
     state = reader.state()
+    brief = state.get("config") or {}
+    changed = [
+        f"{key} {brief[key]} instead of {value}"
+        for key, value in expected.items()
+        if key in brief and brief[key] != value
+    ]
+    if changed:
+        return CellState("unreadable", cause=f"it was changed: {', '.join(changed)}")
     metrics = state.get("metrics", {})
     status = _STORED.get(state.get("status", "created"), "unreadable")
     steps, losses = reader.series("train_loss")

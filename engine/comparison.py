@@ -1,5 +1,5 @@
 """What the runs of a comparison come to: means over seeds with intervals, at the end and at an
-equal training loss."""
+equal training loss. Runs that are not finished yet are in none of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.cells import CellState, read_cell
+from engine.cells import UNREADABLE, CellState, read_cells
+from engine.errors import StorageError
 from engine.stability import Stability
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep
@@ -43,7 +44,8 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """A variant over its seeds; one that diverged counts as that and in no mean."""
+    """A variant over its seeds. The figures are of those that are finished: one that diverged
+    counts as that and in no mean, and so does one that is still to come."""
 
     label: str
     tau: float
@@ -59,6 +61,21 @@ class RowResult:
         """Seeds that diverged."""
         return sum(state.diverged for state in self.states)
 
+    @property
+    def finished(self) -> int:
+        """Seeds that were trained to their end and are in the figures."""
+        return sum(_is_finished(state) for state in self.states)
+
+    @property
+    def ended(self) -> int:
+        """Seeds that are finished or diverged; one that was stopped can go on."""
+        return sum(state.status in ("finished", "diverged") for state in self.states)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.ended == len(self.states)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -72,17 +89,21 @@ class Comparison:
 def compare(root: Path, sweep: Sweep, *, loss: float | None = None) -> Comparison:
     """Sum up the runs of a comparison or a sweep as they are now.
 
+    A run whose store can not be read has the state ``unreadable``, and does not hide the others.
+
     :param root: folder of the runs.
-    :param loss: training loss to meet at; default: the least that every seed that did not diverge
-        has reached.
-    :raises StorageError: a store can not be read.
+    :param loss: training loss to meet at; default: the least that every finished seed has reached.
     """
     groups: dict[tuple[str, float], list[tuple[str, CellState, Curve | None]]] = {}
-    for cell in sweep.cells:
-        state = read_cell(root, cell)
-        run = str(cell.run)
-        sound = state.made and not state.diverged and state.train_loss is not None
-        curve = read_curve(root / run / "run.db") if sound else None
+    for cell, state in zip(sweep.cells, read_cells(root, sweep), strict=True):
+        run, curve = str(cell.run), None
+        if _is_finished(state):
+            try:
+                curve = read_curve(root / run / "run.db")
+                if not curve.values["train_loss"]:
+                    raise StorageError(f"{run}: it is finished, but has no evaluation")
+            except UNREADABLE as error:
+                state, curve = CellState("unreadable", cause=str(error)), None
         groups.setdefault((cell.label, cell.tau), []).append((run, state, curve))
     curves = [curve for group in groups.values() for _, _, curve in group if curve is not None]
     if loss is None:
@@ -137,7 +158,8 @@ def at_loss(curve: Curve, loss: float) -> dict[str, float] | None:
             continue
         part = 1.0
         if i and losses[i - 1] > value > 0 and math.isfinite(losses[i - 1]):
-            part = math.log(losses[i - 1] / loss) / math.log(losses[i - 1] / value)
+            above, below = math.log(losses[i - 1]), math.log(value)
+            part = (above - math.log(loss)) / (above - below) if above > below else 1.0
         series = {"epochs": curve.epochs, "seconds": curve.seconds}
         series |= {key: curve.values[key] for key in ("val_accuracy", "test_accuracy")}
         return {
@@ -179,6 +201,10 @@ def _figures(curves: Sequence[Curve], loss: float | None) -> dict[str, Statistic
         for key, values in found.items()
         if len(_finite(values)) == len(values)
     }
+
+
+def _is_finished(state: CellState) -> bool:
+    return state.status == "finished" and not state.diverged and state.train_loss is not None
 
 
 def _finite(values: Sequence[float]) -> list[float]:

@@ -18,13 +18,20 @@ _STEPS = 3
 _EVALUATED = 2000
 
 
-def estimate_seconds(config: RunConfig, dataset: Dataset, device: torch.device) -> float:
+def estimate_seconds(
+    config: RunConfig,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Seconds that a run will take here, evaluations included, its time limit respected.
 
     Measured on a few steps and a piece of the data after one step to warm up; the weights are
     those of a fresh network, and a step that diverges later takes as long as any.
 
     :param dataset: samples on ``device``.
+    :param clock: seconds from anywhere.
     """
     threads = torch.get_num_threads()
     if config.threads is not None:
@@ -33,11 +40,11 @@ def estimate_seconds(config: RunConfig, dataset: Dataset, device: torch.device) 
         learner = Learner(config, dataset, device)
         order = epoch_order(config.seed, 0, len(dataset.train)).to(device)
         batch = order[: config.batch_size]
-        step = _seconds(lambda: learner.step(batch, config.method.tau), device)
+        step = _seconds(lambda: learner.step(batch, config.method.tau), device, clock)
         part = torch.arange(min(_EVALUATED, len(dataset.train)), device=device)
         with torch.no_grad():
             evaluation = _seconds(
-                lambda: learner.model(dataset.batch(dataset.train, part)[0]), device
+                lambda: learner.model(dataset.batch(dataset.train, part)[0]), device, clock
             )
     finally:
         torch.set_num_threads(threads)
@@ -48,13 +55,13 @@ def estimate_seconds(config: RunConfig, dataset: Dataset, device: torch.device) 
     return trained + (config.epochs + 1) * evaluation * samples / len(part)
 
 
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
+def _seconds(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
     """Least of a few calls after one to warm up."""
     times = []
     for _ in range(1 + _STEPS):
         devices.synchronize(device)
-        begin = time.perf_counter()
+        begin = clock()
         call()
         devices.synchronize(device)
-        times.append(time.perf_counter() - begin)
+        times.append(clock() - begin)
     return min(times[1:])

@@ -3,8 +3,8 @@
 Pure functions of a sweep and the states of its runs; nothing here looks at the disk.
 
 The measure of stability is *stable width*: with a level of the training loss that is common to all
-methods, a step size is stable where every seed was trained to its end, none diverged, and the
-median final training loss is at or below the level; the width is log10(largest / smallest) over
+methods, a step size is stable where every seed was trained to its end, none diverged, and every
+one ends with a training loss at or below the level; the width is log10(largest / smallest) over
 the widest unbroken stretch of stable step sizes, in decades. A level relative to each method's own
 best would count a method as stable that learns badly everywhere.
 """
@@ -19,6 +19,9 @@ from itertools import groupby
 
 from engine.cells import CellState, Status
 from engine.sweeps import Cell, Sweep
+
+SHARE = 0.5
+"""How far down from the initial loss to the best cell's the common level lies."""
 
 _STILL_TO_COME: tuple[Status, ...] = ("waiting", "running", "paused", "interrupted", "unreadable")
 
@@ -49,6 +52,8 @@ class CellSummary:
     """What was not finite there; of an unreadable run, what is wrong."""
     epochs: float
     """Epochs trained so far, of the seed that trained least among those of ``losses``."""
+    limit: int = 0
+    """Epochs its runs are trained for at most."""
 
     @property
     def seeds(self) -> int:
@@ -64,6 +69,11 @@ class CellSummary:
     def over(self) -> bool:
         """Whether nothing more is to come: finished, stopped or diverged."""
         return not any(status in _STILL_TO_COME for status in self.statuses)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed is finished or diverged: one that was stopped can go on."""
+        return all(status in ("finished", "diverged") for status in self.statuses)
 
     @property
     def running(self) -> bool:
@@ -85,6 +95,8 @@ class RowSummary:
     """Whether the stable step sizes reach an end of the grid: the true width may be larger."""
     over: bool
     """Whether nothing more is to come in the row."""
+    complete: bool
+    """Whether every run of the row is finished or diverged, so that best and width are final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +110,16 @@ class Stability:
     cells: Mapping[tuple[str, float], CellSummary] = field(default_factory=dict)
     """By row and tau; a place the sweep leaves out is missing."""
     epochs: int = 0
-    """Epochs every run is trained for."""
+    """Epochs a run is trained for at most."""
+    length: str = ""
+    """How long the runs are trained, in words: ``20 epochs``."""
     level: float | None = None
     """Final training loss at or below which a step size is stable; None: nothing is known yet."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run is finished or diverged, so that the level is final too."""
+        return all(row.complete for row in self.rows)
 
     @property
     def done(self) -> int:
@@ -108,18 +127,18 @@ class Stability:
         return sum(cell.over for cell in self.cells.values())
 
 
-def summarize_sweep(sweep: Sweep, states: Sequence[CellState], *, share: float = 0.5) -> Stability:
+def summarize_sweep(sweep: Sweep, states: Sequence[CellState]) -> Stability:
     """The grid of a sweep.
 
     :param states: one per cell of the sweep, in its order.
-    :param share: see :func:`common_level`; unused where the sweep has a level of its own.
     """
     groups: dict[tuple[str, float], list[tuple[Cell, CellState]]] = {}
     for cell, state in zip(sweep.cells, states, strict=True):
         groups.setdefault((cell.label, cell.tau), []).append((cell, state))
-    cells = {key: summarize_cell(group) for key, group in groups.items()}
+    limits = {cell.label: _limit(sweep, cell.label) for cell in sweep.cells}
+    cells = {key: summarize_cell(group, limits[key[0]]) for key, group in groups.items()}
     initial = _median([s.initial_loss for s in states if s.initial_loss is not None])
-    level = common_level(initial, cells.values(), share)
+    level = common_level(initial, cells.values())
     if sweep.level is not None:
         # what ends where it began has learned nothing, whatever the level
         level = sweep.level if initial is None else min(sweep.level, initial)
@@ -128,13 +147,31 @@ def summarize_sweep(sweep: Sweep, states: Sequence[CellState], *, share: float =
         for row in dict.fromkeys(cell.label for cell in sweep.cells)
     )
     taus = tuple(sorted({cell.tau for cell in sweep.cells}, reverse=True))
-    return Stability(taus, rows, cells, sweep.epochs, level)
+    return Stability(taus, rows, cells, sweep.epochs, training_length(sweep), level)
 
 
-def summarize_cell(seeds: Sequence[tuple[Cell, CellState]]) -> CellSummary:
+def training_length(sweep: Sweep) -> str:
+    """How long the runs of a sweep are trained, in words that can follow "after".
+
+    ``20 epochs``; ``1 to 2 epochs`` where rows differ; ``at most 20 epochs, 0.05 s a run`` where
+    a time limit may end them earlier.
+    """
+    rows = list(dict.fromkeys(cell.label for cell in sweep.cells))
+    epochs = [_limit(sweep, row) for row in rows] or [sweep.epochs]
+    text = f"{_range(epochs)} epoch{'' if set(epochs) == {1} else 's'}"
+    limits = [sweep.configs.get(row, {}).get("max_seconds") for row in rows]
+    known = [limit for limit in limits if isinstance(limit, int | float)]
+    if not known:
+        return text
+    some = "" if len(known) == len(limits) else "of some rows "
+    return f"at most {text}, {some}{_range(known)} s a run"
+
+
+def summarize_cell(seeds: Sequence[tuple[Cell, CellState]], limit: int = 0) -> CellSummary:
     """One row at one step size; seeds that diverged count as that and in no median.
 
     :param seeds: at least one run, all of the same row and tau.
+    :param limit: epochs they are trained for at most.
     """
     first = seeds[0][0]
     states = [state for _, state in seeds]
@@ -159,22 +196,23 @@ def summarize_cell(seeds: Sequence[tuple[Cell, CellState]]) -> CellSummary:
         first_bad_step=min(steps, default=None),
         cause=worst.cause if worst else "",
         epochs=min((state.epoch for state in sound if state.train_loss is not None), default=0.0),
+        limit=limit,
     )
 
 
-def common_level(initial: float | None, cells: Iterable[CellSummary], share: float) -> float | None:
+def common_level(initial: float | None, cells: Iterable[CellSummary]) -> float | None:
     """Greatest median final loss at which a cell counts as having learned.
 
-    It lies ``share`` of the way down from the loss before training to the least median final loss
-    of the whole sweep, so that all methods are held to the same measure, whatever the classes and
-    however short the training. None where nothing is known or nothing was learned.
+    It lies :data:`SHARE` of the way down from the loss before training to the least median final
+    loss of the whole sweep, so that all methods are held to the same measure, whatever the classes
+    and however short the training. None where nothing is known or nothing was learned.
 
     :param initial: median training loss before the first step.
     """
     finals = [cell.loss for cell in cells if cell.final and cell.loss is not None]
     if initial is None or not finals or not min(finals) < initial:
         return None
-    return initial - share * (initial - min(finals))
+    return initial - SHARE * (initial - min(finals))
 
 
 def summarize_row(cells: Sequence[CellSummary], level: float | None) -> RowSummary:
@@ -212,11 +250,24 @@ def summarize_row(cells: Sequence[CellSummary], level: float | None) -> RowSumma
         width=width,
         at_edge=at_edge,
         over=all(cell.over for cell in ordered),
+        complete=all(cell.complete for cell in ordered),
     )
 
 
 def _is_stable(cell: CellSummary, level: float | None) -> bool:
-    return cell.final and level is not None and cell.loss is not None and cell.loss <= level
+    known = cell.final and len(cell.losses) == cell.seeds
+    return known and level is not None and max(cell.losses) <= level
+
+
+def _limit(sweep: Sweep, row: str) -> int:
+    """Epochs of a row; a sweep that was written without configurations has but one number."""
+    epochs = sweep.configs.get(row, {}).get("epochs")
+    return epochs if isinstance(epochs, int) else sweep.epochs
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.10g}" if low == high else f"{low:.10g} to {high:.10g}"
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -33,10 +33,11 @@ def export_sweep(
     """Write a sweep.
 
     The long form has a row per run. The grid has a row per row of the sweep and a column per step
-    size with the median training loss over the seeds that did not diverge; ``diverged K/N`` where
-    any did, empty where nothing is known. Then come the best step size, the stable width in
-    decades, whether the grid ends before the stable step sizes do (so that the true width may be
-    larger), and the level.
+    size with the median final training loss over the seeds; ``diverged K/N`` where any diverged,
+    empty where a seed is not at its end yet (the long form has what is known of it). Then come the
+    best step size, the stable width in decades, whether the grid ends before the stable step sizes
+    do (so that the true width may be larger), the level, and whether every run of the row is
+    finished or diverged: where that is ``false``, best and width may still change.
 
     Numbers are the shortest text that gives the same float64, or ``nan``, ``inf`` and ``-inf``.
 
@@ -79,7 +80,9 @@ def _grid(sweep: Sweep, states: Sequence[CellState], stream: TextSink) -> int:
     found = summarize_sweep(sweep, states)
     taus = [_number(tau) for tau in found.taus]
     writer = csv_writer(stream)
-    writer.writerow(["row", *taus, "best_tau", "stable_width_decades", "at_edge", "level"])
+    writer.writerow(
+        ["row", *taus, "best_tau", "stable_width_decades", "at_edge", "level", "complete"]
+    )
     for row in found.rows:
         writer.writerow(
             [
@@ -89,6 +92,7 @@ def _grid(sweep: Sweep, states: Sequence[CellState], stream: TextSink) -> int:
                 _number(row.width),
                 "" if row.width is None else str(row.at_edge).lower(),
                 _number(found.level),
+                str(row.complete).lower(),
             ]
         )
     return len(found.rows)
@@ -99,7 +103,7 @@ def _loss(cell: CellSummary | None) -> str | float | None:
         return None
     if cell.diverged:
         return f"diverged {cell.diverged}/{cell.seeds}"
-    return _number(cell.loss)
+    return _number(cell.loss) if cell.final else None
 
 
 def _number(value: float | None) -> float | None:

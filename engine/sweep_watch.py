@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cells import WAITING, CellState, read_cell
+from engine.cells import WAITING, CellState, expected_brief, read_cell
 from engine.errors import StorageError
 from engine.locks import is_locked
 from engine.stability import Stability, summarize_sweep
@@ -54,12 +54,12 @@ class SweepWatch:
             self._sweep = load_sweep(self._root, self._id)
             self._sweep_mark = mark
         before = self.reads
-        states = [self._state(cell) for cell in self._sweep.cells]
+        states = [self._state(self._sweep, cell) for cell in self._sweep.cells]
         if not changed and self.reads == before:
             return None
         return SweepLook(self._sweep, summarize_sweep(self._sweep, states))
 
-    def _state(self, cell: Cell) -> CellState:
+    def _state(self, sweep: Sweep, cell: Cell) -> CellState:
         if cell.run is None:
             return WAITING
         folder = self._root / cell.run
@@ -68,7 +68,7 @@ class SweepWatch:
         if known is not None and known[0] == signature:
             return known[1]
         self.reads += 1
-        state = read_cell(self._root, cell)
+        state = read_cell(self._root, cell, expected_brief(sweep, cell))
         self._states[cell.run] = signature, state
         return state
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.atomic_files import storage_errors
+from engine.errors import ConfigError, StorageError
 from engine.experiments import Experiment
-from engine.reproduction import Beside, environment, set_beside, title, write_report
+from engine.markdown_report import write_report
+from engine.reproduction import Beside, changes, environment, problems, set_beside, title
 from engine.sweeps import Sweep
 from proxprop_cli.output import number, percent
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from engine.stability import Stability
     from proxprop_cli.sweeping import How
 
-_COLUMNS = ["method", "tau", "figure", "paper", "ours", "difference"]
+_COLUMNS = ["method", "tau", "figure", "paper", "ours (mean)", "difference"]
 _X_AXES = ("epoch", "wall", "work")
 _ACCURACIES = ("val_accuracy", "test_accuracy")
 _USER_FILE = 0o666
@@ -29,16 +31,16 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
     paper's.
 
     :param command: what makes it anew.
-    :raises StorageError: a file can not be written, or a store can not be read.
+    :raises StorageError: a file can not be written.
     """
     from engine.atomic_files import replacing
-    from engine.cells import read_cell
+    from engine.cells import read_cells
     from engine.comparison import compare
     from engine.stability import summarize_sweep
     from engine.sweep_export import export_sweep
 
     root, output = how.store.root, how.output
-    states = [read_cell(root, cell) for cell in sweep.cells]
+    states = read_cells(root, sweep)
     found = compare(root, sweep)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +48,9 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
     if sweep.kind == "sweep":
         export_sweep(sweep, states, folder / "grid.csv", grid=True)
     grid = summarize_sweep(sweep, states)
-    figures = _figures(sweep, root, folder, grid)
+    figures, notes = _figures(sweep, root, folder, grid)
+    changed = changed_settings(experiment, sweep)
+    heading = title(experiment, sweep, changed)
     text = write_report(
         experiment,
         sweep,
@@ -55,13 +59,16 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
         environment(root, sweep),
         command=command,
         figures=figures,
+        changed=changed,
     )
     path = folder / "report.md"
     with storage_errors(path), replacing(path, mode=_USER_FILE) as stream:
         stream.write(text)
     beside = set_beside(experiment, found, sweep)
-    ended = sum(state.status in ("finished", "diverged") for state in states)
-    output.line(title(experiment, sweep))
+    ended = sum(row.ended for row in found.rows)
+    for note in [*problems(found), *notes]:
+        output.note(note)
+    output.line(heading)
     output.table(_COLUMNS, [_row(item) for item in beside])
     if ended < len(states):
         output.line(f"not complete: {ended} of {len(states)} runs have ended")
@@ -70,9 +77,10 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
         {
             "experiment": experiment.name,
             "sweep": sweep.id,
-            "title": title(experiment, sweep),
+            "title": heading,
             "runs": len(states),
             "ended": ended,
+            "complete": ended == len(states),
             "report": str(path),
             "figures": [_document(item) for item in beside],
         }
@@ -80,15 +88,25 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
 
 
 def _row(item: Beside) -> list[str]:
-    form = percent if "accuracy" in item.published.figure else number
-    ours = "-" if item.ours is None else form(item.ours.mean)
-    difference = "-" if item.difference is None else form(item.difference)
+    fraction = "accuracy" in item.published.figure
+    form = percent if fraction else number
+    ours = []
+    if item.ours is not None:
+        share = f" ({item.ours.n}/{item.seeds})" if item.ours.n < item.seeds else ""
+        ours.append(form(item.ours.mean) + share)
+    if item.diverged:
+        ours.append(f"✖ {item.diverged}")
+    difference = "-"
+    if item.difference is not None:
+        # of two per cents, a difference is in points
+        points = f"{100 * item.difference:+.1f} points"
+        difference = points if fraction else f"{item.difference:+.4g}"
     return [
         item.row,
         "-" if item.published.tau is None else f"{item.published.tau:g}",
         item.published.figure.replace("_", " "),
         "diverged" if item.published.value != item.published.value else form(item.published.value),
-        f"✖ {item.diverged}" if item.diverged and item.ours is None else ours,
+        (" ".join(ours) or "-") + ("" if item.complete else "…"),
         difference,
     ]
 
@@ -102,13 +120,34 @@ def _document(item: Beside) -> dict[str, Any]:
         "mean": None if item.ours is None else item.ours.mean,
         "ci95": None if item.ours is None else item.ours.ci95,
         "n": 0 if item.ours is None else item.ours.n,
+        "seeds": item.seeds,
+        "complete": item.complete,
         "diverged": item.diverged,
         "difference": item.difference,
     }
 
 
-def _figures(sweep: Sweep, root: Path, folder: Path, grid: Stability) -> list[str]:
-    """Draw what there is, as PNG and SVG; gives the names of the PNG files."""
+def changed_settings(experiment: Experiment, sweep: Sweep) -> list[str]:
+    """What the title is to say of settings that are not those of the experiment's preset."""
+    from engine.config import resolve
+    from proxprop_cli import presets
+
+    document, source = presets.load(experiment.preset)
+    rows: dict[str, dict[str, Any]] = {method: {} for method in experiment.methods}
+    rows |= {label: dict(settings) for label, settings in experiment.extra.items()}
+    found = {}
+    for label, settings in rows.items():
+        method = str(settings.pop("method.name", label))
+        config = resolve(document, method=method, overrides=settings, source=source)
+        found[label] = config.model_dump(mode="json")
+    return changes(sweep, found)
+
+
+def _figures(
+    sweep: Sweep, root: Path, folder: Path, grid: Stability
+) -> tuple[list[str], list[str]]:
+    """Draw what there is, as PNG and SVG; gives the names of the PNG files, and what could not be
+    drawn."""
     from engine.figures.curves import draw_curves
     from engine.figures.heatmap import draw_heatmap
     from engine.figures.read_curves import available, read_groups
@@ -116,7 +155,7 @@ def _figures(sweep: Sweep, root: Path, folder: Path, grid: Stability) -> list[st
     from engine.figures.style import render, styled, write_figure
 
     if not any((root / str(cell.run)).exists() for cell in sweep.cells):
-        return []
+        return [], []
     drawings: dict[str, Callable[[], Figure]]
     if sweep.kind == "sweep":
         drawings = {
@@ -124,14 +163,22 @@ def _figures(sweep: Sweep, root: Path, folder: Path, grid: Stability) -> list[st
             "heatmap": lambda: draw_heatmap(grid),
         }
     else:
-        groups = read_groups([sweep], root, _X_AXES, ["train_loss", *_ACCURACIES])
-        metrics = ["train_loss", *available(groups, _ACCURACIES)]
-        drawings = {"curves": lambda: draw_curves(groups, _X_AXES, metrics)}
-    names = []
+
+        def curves() -> Figure:
+            groups = read_groups([sweep], root, _X_AXES, ["train_loss", *_ACCURACIES])
+            metrics = ["train_loss", *available(groups, _ACCURACIES)]
+            return draw_curves(groups, _X_AXES, metrics)
+
+        drawings = {"curves": curves}
+    names, notes = [], []
     with styled():
         for name, draw in drawings.items():
-            figure = draw()
+            try:
+                figure = draw()
+            except (ConfigError, StorageError) as error:
+                notes.append(f"no figure {name!r}: {error}")
+                continue
             for format_ in ("png", "svg"):
                 write_figure(folder / f"{name}.{format_}", render(figure, format_))
             names.append(f"{name}.png")
-    return names
+    return names, notes

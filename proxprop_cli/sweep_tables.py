@@ -26,8 +26,8 @@ def grid_rows(grid: Stability) -> list[list[str]]:
         [
             row.label,
             *(_cell(grid.cells.get((row.label, tau))) for tau in grid.taus),
-            "-" if row.best_tau is None else format_tau(row.best_tau),
-            _width(row),
+            _so_far("" if row.best_tau is None else format_tau(row.best_tau), row),
+            _so_far(_width(row), row),
         ]
         for row in grid.rows
     ]
@@ -37,10 +37,14 @@ def grid_legend(grid: Stability) -> str:
     """What the numbers of the grid are."""
     seeds = max((cell.seeds for cell in grid.cells.values()), default=1)
     over = f", median of {seeds} seeds" if seeds > 1 else ""
-    level = "" if grid.level is None else f" at or below {format_number(grid.level)}"
+    level = ""
+    if grid.level is not None:
+        level = f" with every seed at or below {format_number(grid.level)}"
+    level += "" if grid.complete else " so far"
+    unfinished = "" if grid.complete else "; … not complete"
     return (
-        f"training loss after {grid.epochs} epochs{over}; ✖ k/n diverged; "
-        f"width: decades of tau{level}, ≥ where the grid ends first"
+        f"training loss after {grid.length}{over}; ✖ k/n diverged; "
+        f"width: decades of tau{level}, ≥ where the grid ends first{unfinished}"
     )
 
 
@@ -56,6 +60,8 @@ def sweep_document(
         "sweep": sweep.id,
         "preset": sweep.preset,
         "epochs": sweep.epochs,
+        "ended": sum(state.status in ("finished", "diverged") for state in states),
+        "complete": grid.complete,
         "tau": list(grid.taus),
         "level": grid.level,
         "cells": [
@@ -83,6 +89,7 @@ def sweep_document(
                 "best_loss": row.best_loss,
                 "stable_width": row.width,
                 "at_edge": row.at_edge,
+                "complete": row.complete,
                 **{key: asdict(value) for key, value in figures.get(row.label, {}).items()},
             }
             for row in grid.rows
@@ -104,7 +111,7 @@ COMPARISON_COLUMNS = [
 
 
 def comparison_rows(found: Comparison) -> list[list[str]]:
-    """A line per variant: where it ended, mean and 95 % interval over seeds."""
+    """A line per variant: where it ended, mean and 95 % interval over its finished seeds."""
     return [
         [
             row.label,
@@ -144,6 +151,8 @@ def comparison_document(sweep: Sweep, found: Comparison) -> dict[str, Any]:
     return {
         "comparison": sweep.id,
         "preset": sweep.preset,
+        "ended": sum(row.ended for row in found.rows),
+        "complete": all(row.complete for row in found.rows),
         "common_train_loss": found.loss,
         "methods": [
             {
@@ -152,6 +161,8 @@ def comparison_document(sweep: Sweep, found: Comparison) -> dict[str, Any]:
                 "runs": list(row.runs),
                 "statuses": [state.status for state in row.states],
                 "diverged": row.diverged,
+                "ended": row.ended,
+                "complete": row.complete,
                 **{key: asdict(value) for key, value in row.figures.items()},
             }
             for row in found.rows
@@ -171,13 +182,20 @@ def _cell(cell: CellSummary | None) -> str:
 
 def _width(row: RowSummary) -> str:
     if row.width is None:
-        return "-"
+        return ""
     return f"{'≥' if row.at_edge else ''}{row.width:.1f}"
 
 
+def _so_far(text: str, row: RowSummary) -> str:
+    return (text or "-") if row.complete else f"{text}…"
+
+
 def _count(row: RowResult) -> str:
-    sound = len(row.runs) - row.diverged
-    return f"{sound}" if not row.diverged else f"{sound} (✖ {row.diverged})"
+    """``2/3``: the seeds in the means, of all."""
+    figure = row.figures.get("train_loss")
+    text = f"{figure.n if figure else 0}/{len(row.runs)}"
+    text += f" (✖ {row.diverged})" if row.diverged else ""
+    return text if row.complete else f"{text}…"
 
 
 def _reached(row: RowResult) -> str:

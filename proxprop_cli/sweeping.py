@@ -135,7 +135,7 @@ def sweep_folder(root: Path, sweep: Sweep) -> Run:
 
 def report(sweep: Sweep, root: Path, output: Output) -> None:
     """Print what a sweep has come to."""
-    from engine.cells import read_cell
+    from engine.cells import read_cells
     from engine.comparison import at_best, compare
     from engine.stability import summarize_sweep
     from proxprop_cli import sweep_tables as tables
@@ -145,7 +145,7 @@ def report(sweep: Sweep, root: Path, output: Output) -> None:
         output.document(tables.comparison_document(sweep, found))
         _print_comparison(found, output, _side_by_side(root, sweep))
         return
-    states = [read_cell(root, cell) for cell in sweep.cells]
+    states = read_cells(root, sweep)
     grid = summarize_sweep(sweep, states)
     best = compare(root, at_best(sweep, grid))
     output.document(tables.sweep_document(sweep, states, grid, best))

@@ -76,12 +76,12 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
 
 
 def _is_over(sweep: Sweep, folder: Run) -> bool:
-    from engine.cells import read_cell
+    from engine.cells import read_cells
     from engine.control import Desired
 
     if folder.desired() is Desired.STOPPED:
         return True
-    states = [read_cell(folder.path.parent, cell) for cell in sweep.cells]
+    states = read_cells(folder.path.parent, sweep)
     return all(state.status in ("finished", "diverged") for state in states)
 
 

@@ -84,7 +84,7 @@ def draw_heatmap(grid: Stability, *, look: Look = Look()) -> Figure:  # noqa: B0
         log_axis(bar.ax, "y")
         if high > 30 * low:
             bar.ax.yaxis.set_minor_formatter(NullFormatter())
-        bar.set_label(f"Training loss\nafter {grid.epochs} epochs")
+        bar.set_label("Training loss\nafter " + grid.length.replace(", ", ",\n"))
         bar.outline.set_visible(False)
     return figure
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.cells import UNREADABLE, expected_brief, read_cell
 from engine.errors import ConfigError, StorageError
 from engine.figures.seeds import Array, Group, RunCurves
 from engine.figures.style import short_number
@@ -29,6 +30,7 @@ class _Draft:
     runs: list[Run]
     hue: int
     dash: int
+    unreadable: int = 0
 
 
 def read_groups(
@@ -38,26 +40,30 @@ def read_groups(
     metrics: Sequence[str],
     *,
     taus: dict[str, float | None] | None = None,
+    skipped: list[str] | None = None,
 ) -> list[Group]:
     """The curves of runs and of the runs of sweeps, those that differ by seed only together.
 
     Runs of a sweep belong together by row and step size; others where all of their configuration
-    but the seed is equal. Runs of a sweep that were not made yet are passed over.
+    but the seed is equal. Runs of a sweep that were not made yet are passed over. One that can not
+    be read is left out, and the group says so.
 
     :param root: folder of the runs.
     :param xs: of :data:`X_AXES`.
     :param taus: by row of a sweep the only step size to take; None: all.
+    :param skipped: gets a line for every run that could not be read.
     :raises ConfigError: no run is left.
-    :raises StorageError: a store can not be read.
+    :raises StorageError: no run can be read.
     """
+    problems: list[str] = [] if skipped is None else skipped
     drafts: list[_Draft] = []
     plain: list[Run] = []
     for source in sources:
         if isinstance(source, Run):
             plain.append(source)
         else:
-            drafts += _of_sweep(source, root, taus)
-    drafts += _of_runs(plain)
+            drafts += _of_sweep(source, root, taus, problems)
+    drafts += _of_runs(plain, problems)
     if not drafts:
         raise ConfigError("there is no run to draw")
     if len(sources) > 1 or plain:
@@ -67,9 +73,18 @@ def read_groups(
     groups = []
     for draft in drafts:
         clear = labels.count(draft.label) == 1
-        label = draft.label if clear else f"{draft.label} [{draft.runs[0].id}]"
-        runs = tuple(_read_run(run, xs, metrics) for run in draft.runs)
-        groups.append(Group(label, runs, draft.hue, draft.dash))
+        first = draft.runs[0].id if draft.runs else "unreadable"
+        label = draft.label if clear else f"{draft.label} [{first}]"
+        runs = []
+        for run in draft.runs:
+            try:
+                runs.append(_read_run(run, xs, metrics))
+            except UNREADABLE as error:
+                problems.append(f"{run.id}: {error}")
+        unreadable = len(draft.runs) - len(runs) + draft.unreadable
+        groups.append(Group(label, tuple(runs), draft.hue, draft.dash, unreadable))
+    if not any(group.runs for group in groups):
+        raise StorageError(f"no run can be read; {problems[0]}")
     return groups
 
 
@@ -87,7 +102,9 @@ def available(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
     ]
 
 
-def _of_sweep(sweep: Sweep, root: Path, taus: dict[str, float | None] | None) -> list[_Draft]:
+def _of_sweep(
+    sweep: Sweep, root: Path, taus: dict[str, float | None] | None, problems: list[str]
+) -> list[_Draft]:
     rows = list(dict.fromkeys(cell.label for cell in sweep.cells))
     columns = sorted({cell.tau for cell in sweep.cells}, reverse=True)
     if taus is not None:
@@ -104,29 +121,37 @@ def _of_sweep(sweep: Sweep, root: Path, taus: dict[str, float | None] | None) ->
         hue = rows.index(cell.label)
         shape = columns.index(cell.tau) if several and columns else hue
         draft = drafts.setdefault((cell.label, cell.tau), _Draft(label, [], hue, shape))
-        draft.runs.append(Run(root / cell.run))
+        state = read_cell(root, cell, expected_brief(sweep, cell))
+        if state.status == "unreadable":
+            problems.append(f"{cell.run}: {state.cause}")
+            draft.unreadable += 1
+        else:
+            draft.runs.append(Run(root / cell.run))
     return list(drafts.values())
 
 
-def _of_runs(runs: Sequence[Run]) -> list[_Draft]:
+def _of_runs(runs: Sequence[Run], problems: list[str]) -> list[_Draft]:
     drafts: list[tuple[str, set[Any], _Draft]] = []
     for run in dict.fromkeys(runs):
         try:
             text = (run.path / "config.yaml").read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise StorageError(f"{run.path}: its configuration can not be read: {error}") from error
+            with StoreReader(run.database) as reader:
+                brief = reader.state().get("config") or {}
+            draft = _Draft(_label(run, brief), [run], 0, 0)
+        except (OSError, KeyError, *UNREADABLE) as error:
+            problems.append(f"{run.id}: {error}")
+            drafts.append(("", set(), _Draft(run.id, [], 0, 0, unreadable=1)))
+            continue
         content = _SEED_LINE.sub("", text)
-        with StoreReader(run.database) as reader:
-            brief = reader.state().get("config") or {}
         seed = brief.get("seed")
-        for known, seeds, draft in drafts:
+        for known, seeds, other in drafts:
             # one of the same seed too was trained again: no sample of its own
             if brief and known == content and seed not in seeds:
                 seeds.add(seed)
-                draft.runs.append(run)
+                other.runs.append(run)
                 break
         else:
-            drafts.append((content, {seed}, _Draft(_label(run, brief), [run], 0, 0)))
+            drafts.append((content, {seed}, draft))
     return [draft for _, _, draft in drafts]
 
 

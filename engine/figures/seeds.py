@@ -36,6 +36,8 @@ class Group:
     """Number of its colour."""
     dash: int = 0
     """Number of its line style and marker."""
+    unreadable: int = 0
+    """Further runs that belong here and could not be read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,12 +87,14 @@ def combine(curves: Sequence[tuple[Array, Array]]) -> Band:
 def describe(group: Group, band: Band) -> str:
     """The group's label with what its line and band are: ``exact (n=3, 95 % CI)``."""
     diverged = sum(run.diverged for run in group.runs)
+    total = len(group.runs) + group.unreadable
     notes = {"line": [], "range": [f"n={band.n}", "min–max"], "ci95": [f"n={band.n}", "95 % CI"]}[
         band.kind
     ]
     if diverged:
-        several = len(group.runs) > 1
-        notes.append(f"{diverged}/{len(group.runs)} diverged" if several else "diverged")
-    elif not band.n:
+        notes.append(f"{diverged}/{total} diverged" if total > 1 else "diverged")
+    if group.unreadable:
+        notes.append(f"{group.unreadable}/{total} unreadable" if total > 1 else "unreadable")
+    if not (band.n or diverged or group.unreadable):
         notes.append("no values")
     return f"{group.label} ({', '.join(notes)})" if notes else group.label

@@ -199,7 +199,7 @@ def _scale(axes: Axes, grid: Stability, log_y: bool, width: float) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda tau, _: short_number(tau)))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("Step size τ", labelpad=3)
-    axes.set_ylabel(f"Training loss after {grid.epochs} epochs")
+    axes.set_ylabel("Training loss after " + grid.length.replace(", ", ",\n"))
 
 
 def _least_gap(taus: Sequence[float], width: float) -> float:

@@ -134,10 +134,10 @@ def _export_metrics(runs: Sequence[Run], format_: str, output_path: str, wide: b
 
 
 def _export_table(store: Runs, sweep: Sweep, output_path: str, wide: bool) -> dict[str, Any]:
-    from engine.cells import read_cell
+    from engine.cells import read_cells
     from engine.sweep_export import export_sweep
 
-    states = [read_cell(store.root, cell) for cell in sweep.cells]
+    states = read_cells(store.root, sweep)
     rows = export_sweep(sweep, states, _target(output_path), grid=wide)
     runs = [cell.run for cell, state in zip(sweep.cells, states, strict=True) if state.made]
     return {"path": output_path, "rows": rows, "sweep": sweep.id, "runs": runs}

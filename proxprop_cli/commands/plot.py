@@ -140,7 +140,11 @@ def _curves(
     if len(metrics) * len(xs) > _MAX_PANELS:
         raise ConfigError(f"{len(metrics) * len(xs)} panels; expected at most {_MAX_PANELS}")
     taus = _best_taus(found, root) if best else None
-    groups = read_groups(found, root, xs, metrics or ["train_loss", *_ACCURACIES], taus=taus)
+    skipped: list[str] = []
+    wanted = metrics or ["train_loss", *_ACCURACIES]
+    groups = read_groups(found, root, xs, wanted, taus=taus, skipped=skipped)
+    for line in skipped:
+        Output().note(line)
     if not metrics:
         metrics = ["train_loss", *available(groups, _ACCURACIES)[:1]]
     figure = draw_curves(groups, xs, metrics, scales=Scales(log_x, log_y), look=look)
@@ -207,10 +211,10 @@ def _residuals(
 
 
 def _summary(sweep: Sweep, root: Path) -> Stability:
-    from engine.cells import read_cell
+    from engine.cells import read_cells
     from engine.stability import summarize_sweep
 
-    return summarize_sweep(sweep, [read_cell(root, cell) for cell in sweep.cells])
+    return summarize_sweep(sweep, read_cells(root, sweep))
 
 
 def _is_grid(one: Run | Sweep) -> bool:

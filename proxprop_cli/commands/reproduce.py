@@ -136,12 +136,13 @@ def _rows(
 
 def _train(experiment: Experiment, sweep: Sweep, configs: list[RunConfig], how: How) -> Exit:
     """Show what there is to do, then do it."""
-    from engine.cells import read_cell
+    from engine.cells import read_cells
     from engine.reproduction import title
+    from proxprop_cli.reports import changed_settings
     from proxprop_cli.sweeping import share_out, start
 
-    how.output.note(title(experiment, sweep))
-    states = [read_cell(how.store.root, cell) for cell in sweep.cells]
+    how.output.note(title(experiment, sweep, changed_settings(experiment, sweep)))
+    states = read_cells(how.store.root, sweep)
     missing = {
         cell.label: sum(
             other.label == cell.label and state.status not in ("finished", "diverged")

@@ -42,7 +42,7 @@ def list_runs(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -
 @app.command("sweeps")
 def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -> None:
     """List all sweeps and comparisons, newest first."""
-    from engine.cells import read_cell
+    from engine.cells import read_cells
     from engine.run import Run
     from engine.sweeps import read_sweeps
 
@@ -50,7 +50,7 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
     sweeps, unreadable = read_sweeps(root)
     found: list[dict[str, Any]] = []
     for sweep in sweeps:
-        states = [read_cell(root, cell) for cell in sweep.cells]
+        states = read_cells(root, sweep)
         live = Run(root / sweep.id).is_live()
         found.append(
             {

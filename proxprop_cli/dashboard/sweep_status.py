@@ -100,7 +100,7 @@ class SweepFollower:
         eta = None  # at the rate since it was last let run; processes start before training does
         if live and word == "running" and not wanted and since is not None:
             begin = min((made for made, _ in ended + running if made >= since), default=since)
-            partly = sum(_part(cell, look.sweep.epochs) for cell in cells)
+            partly = sum(_part(cell) for cell in cells)
             units = sum(end >= begin for _, end in ended) + partly
             if units > 0 and now - begin >= 1:
                 eta = (len(statuses) - done - partly) * (now - begin) / units
@@ -152,10 +152,10 @@ def _spans(root: Path, cell: CellSummary, now: float) -> list[tuple[float, float
     return found
 
 
-def _part(cell: CellSummary, epochs: int) -> float:
+def _part(cell: CellSummary) -> float:
     """How many runs the training of those that run comes to so far."""
     running = cell.statuses.count("running")
-    return running * min(cell.epochs / epochs, 1.0) if running and epochs else 0.0
+    return running * min(cell.epochs / cell.limit, 1.0) if running and cell.limit else 0.0
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

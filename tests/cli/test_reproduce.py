@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 
 import pytest
 
+from engine.comparison import Statistic
+from engine.experiments import EXPERIMENTS, Published
+from engine.reproduction import Beside
+from proxprop_cli.reports import _row, changed_settings
 from tests.cli.terminal import SMALL
 
 DIGITS = ["--set", "data.name=digits", "--set", "data.validation=100", "--set", "threads=1"]
@@ -21,7 +26,8 @@ def test_a_table_from_one_command(terminal, tmp_path):
     assert "18 of 18 runs to be trained, about" in answer.err
     found = answer.json
     assert (found["runs"], found["ended"]) == (18, 18)
-    assert found["title"].endswith("(on digits, 1 of 50 epochs, 300 training samples)")
+    told = "(on digits, 1 of 50 epochs, 300 training samples, batch_size 50, "
+    assert found["title"].endswith(f"{told}data.validation 100, model.hidden [16])")
     figures = {(item["method"], item["tau"]): item for item in found["figures"]}
     assert len(figures) == 18
     with (folder / "runs.csv").open(newline="") as stream:
@@ -47,6 +53,14 @@ def test_a_table_from_one_command(terminal, tmp_path):
     only = terminal(*command, "--report-only", "--json")
     assert only.json["figures"] == found["figures"]
 
+    bad = runs[0]["run"]
+    (terminal.runs / bad / "run.db").write_bytes(b"nonsense" * 1000)
+    rest = terminal(*command, "--report-only", "--json")
+    assert rest.code == 0, rest.err
+    assert f"run {bad} is left out: " in rest.err
+    assert (rest.json["ended"], rest.json["complete"]) == (17, False)
+    assert f"run {bad} is left out: " in (folder / "report.md").read_text()
+
 
 def test_report_only_trains_nothing(terminal, tmp_path):
     folder = tmp_path / "out"
@@ -66,6 +80,30 @@ def test_rows_of_one_s_own_and_the_adam_of_fig2(terminal, tmp_path):
     report = (tmp_path / "out" / "report.md").read_text()
     assert "### backprop adam" in report
     assert "name: adam" in report
+
+
+def test_differences_of_accuracies_are_points_and_nothing_is_hidden():
+    one = Published(("cg3",), "test_accuracy", 0.707, "Fig. 3")
+    ours = Statistic(0.321, math.nan, 1, math.nan)
+    row = _row(Beside(one, "cg3", ours, diverged=1, seeds=3, complete=False))
+    assert row[3:] == ["70.7 %", "32.1 % (1/3) ✖ 1…", "-38.6 points"]
+    loss = Published(("cg3",), "train_loss", 0.5, "Table 1", 1.0)
+    row = _row(Beside(loss, "cg3", Statistic(0.25, 0.1, 3, 0.2), 0, 3, complete=True))
+    assert row[3:] == ["0.5", "0.25", "-0.25"]
+    assert _row(Beside(loss, "cg3", None, 3, 3, complete=True))[4:] == ["✖ 3", "-"]
+    assert _row(Beside(loss, "cg3", None, 0, 3, complete=False))[4:] == ["-…", "-"]
+
+
+def test_the_changed_settings_are_those_beside_the_preset():
+    from engine.sweep_plan import plan_sweep
+    from proxprop_cli.commands.reproduce import _rows
+
+    for name, experiment in EXPERIMENTS.items():
+        sweep = plan_sweep(name, _rows(experiment, None, {}, None), (0,), kind=experiment.kind)
+        assert changed_settings(experiment, sweep) == []
+        rows = _rows(experiment, ["model.activation=tanh"], {"max_seconds": 5.0}, None)
+        sweep = plan_sweep(name, rows, (0,), kind=experiment.kind)
+        assert changed_settings(experiment, sweep) == ["max_seconds 5", "model.activation tanh"]
 
 
 @pytest.mark.parametrize(

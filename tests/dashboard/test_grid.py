@@ -26,6 +26,7 @@ from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.widgets.stability_cells import (
     Scale,
+    detail,
     reads_on,
     viridis,
 )
@@ -425,3 +426,13 @@ def test_the_level_of_the_stable_width_is_in_the_legend(root: Path) -> None:
         assert f"width: decades at loss ≤ {format_number(level)}" in app.lines()[-2]
 
     drive(root, look)
+
+
+def test_epochs_are_those_of_the_row() -> None:
+    cells = (Cell("exact", 1.0, None, 0, "a"), Cell("cg3", 1.0, None, 0, "b"))
+    configs = {"exact": {"epochs": 1}, "cg3": {"epochs": 2}}
+    states = [CellState("finished", 0.1, 0.9, epoch, 2.3) for epoch in (1, 2)]
+    table = summarize_sweep(Sweep("s", "p", 2, 0.0, cells, configs=configs), states)
+    assert table.length == "1 to 2 epochs"
+    assert "1/1 epochs" in detail(table, "exact", 1.0)[0]
+    assert "2/2 epochs" in detail(table, "cg3", 1.0)[0]

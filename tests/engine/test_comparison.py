@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.cells import WAITING, read_cell
-from engine.comparison import at_best, at_loss, compare, read_curve, statistic
+from engine.comparison import Curve, at_best, at_loss, compare, read_curve, statistic
 from engine.runs import Runs
 from engine.stability import summarize_sweep
 from engine.store import StoreWriter
@@ -125,3 +126,77 @@ def test_an_empty_comparison_has_rows_and_no_figures(tmp_path: Path) -> None:
     found = compare(tmp_path, a_comparison())
     assert found.loss is None
     assert [row.figures for row in found.rows] == [{}, {}]
+
+
+@pytest.mark.parametrize("status", ["stopped", "running", "paused"])
+def test_a_half_trained_run_is_in_no_figure(tmp_path: Path, status: str) -> None:
+    sweep = a_comparison()
+    write(tmp_path, sweep, {("exact", 0): [2.0, 0.1], ("exact", 1): [2.0, 0.3]})
+    half = {("exact", 2): [2.0, 1.9], ("backprop", 0): [2.0, 1.8]}
+    write(tmp_path, sweep, half)
+    for cell in sweep.cells:
+        if (cell.label, cell.seed) in half:
+            with StoreWriter(tmp_path / str(cell.run) / "run.db") as writer:
+                writer.set_state({"status": status})
+    found = compare(tmp_path, sweep)
+    backprop, exact = found.rows
+    assert backprop.figures == {}
+    assert exact.figures["train_loss"].mean == pytest.approx(0.2)
+    assert all(figure.n == 2 for figure in exact.figures.values())
+    assert (exact.finished, exact.ended, exact.complete) == (2, 2, False)
+    assert found.loss == 0.3  # those that are on their way do not hold it up
+
+
+def test_a_row_is_complete_when_all_have_ended(tmp_path: Path) -> None:
+    sweep = a_comparison()
+    losses = {("exact", 0): [2.0, 0.1], ("exact", 1): [2.0, 0.3], ("exact", 2): [2.0, math.nan]}
+    write(tmp_path, sweep, losses)
+    _, exact = compare(tmp_path, sweep).rows
+    assert (exact.finished, exact.ended, exact.diverged, exact.complete) == (2, 3, 1, True)
+
+
+def curve(losses: list[float], accuracies: list[float] | None = None) -> Curve:
+    there = tuple(accuracies or [0.5] * len(losses))
+    steps = tuple(map(float, range(len(losses))))
+    values = {"train_loss": tuple(losses), "val_accuracy": there, "test_accuracy": there}
+    return Curve(steps, tuple(2 * step for step in steps), values)
+
+
+@pytest.mark.parametrize("before", [math.inf, math.nan, 1.0000000000000002])
+def test_where_there_is_nothing_to_interpolate(before: float) -> None:
+    there = at_loss(curve([before, 1.0]), 1.0)
+    assert there is not None
+    assert (there["epochs"], there["seconds"]) == (1.0, 2.0)
+
+
+def test_a_loss_of_zero_has_no_logarithm() -> None:
+    there = at_loss(curve([1.0, 0.0]), 0.5)
+    assert there is not None
+    assert there["epochs"] == 1.0
+
+
+def test_the_best_accuracy_counts_when_it_was_first_there(tmp_path: Path) -> None:
+    sweep = a_comparison()
+    # epochs 0 to 4: accuracies 0.1, 0.2, 0.3, 0.2 and once more the best
+    write(tmp_path, sweep, {("exact", 0): [2.0, 1.0, 0.5, 0.4, 0.3]})
+    run = next(cell.run for cell in sweep.cells if (cell.label, cell.seed) == ("exact", 0))
+    with StoreWriter(tmp_path / str(run) / "run.db") as writer:
+        writer.append_metrics(50, {"train_loss": 0.2, "val_accuracy": 0.1 * 3, "time/train": 10.0})
+    figures = compare(tmp_path, sweep).rows[1].figures
+    assert figures["best_val_accuracy"].mean == 0.1 * 3
+    assert figures["seconds_to_best"].mean == 4.0
+
+
+def test_one_damaged_store_does_not_hide_the_others(tmp_path: Path) -> None:
+    sweep = a_comparison()
+    losses = {("exact", seed): [2.0, 0.25] for seed in range(3)}
+    write(tmp_path, sweep, losses)
+    first, second = [str(cell.run) for cell in sweep.cells if cell.label == "exact"][:2]
+    (tmp_path / first / "run.db").write_bytes(b"nonsense" * 1000)
+    with sqlite3.connect(tmp_path / second / "run.db") as store:
+        store.execute("DELETE FROM metric_values")
+    store.close()
+    exact = compare(tmp_path, sweep).rows[1]
+    assert [state.status for state in exact.states] == ["unreadable", "unreadable", "finished"]
+    assert all(state.cause for state in exact.states[:2])
+    assert exact.figures["train_loss"].n == 1

@@ -10,16 +10,20 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 from engine.cells import CellState
+from engine.config import RunConfig
 from engine.errors import ConfigError, StorageError
 from engine.figures.curves import MAX_LINES, Scales, draw_curves
 from engine.figures.heatmap import draw_heatmap
+from engine.figures.read_curves import read_groups
 from engine.figures.residuals import MAX_SOLVES, LayerResiduals, draw_residuals
 from engine.figures.seeds import Group, RunCurves, combine, describe
 from engine.figures.stability import draw_stability
 from engine.figures.style import (
+    MISSING,
     Look,
     artists,
     file_format,
@@ -29,8 +33,12 @@ from engine.figures.style import (
     styled,
     write_figure,
 )
+from engine.run import Run
+from engine.runs import Runs
 from engine.stability import summarize_sweep
+from engine.sweep_plan import Row, cell_config, plan_sweep
 from engine.sweeps import Cell, Sweep
+from tests.dashboard.sweep_helper import Made, make_sweep, write_run
 
 HOSTILE = [
     "$\\frac{",
@@ -88,6 +96,16 @@ class TestSeeds:
             [3, 2.5],
             [4, 3],
         )
+
+    def test_runs_that_could_not_be_read_are_told(self):
+        x = np.array([0.0, 1.0])
+        group = Group("a", (curves([1, 1, 1]),) * 2, unreadable=1)
+        assert describe(group, combine([(x, x), (x, x)])) == "a (n=2, min–max, 1/3 unreadable)"
+        assert describe(Group("a", (), unreadable=1), combine([])) == "a (unreadable)"
+        lost = (curves([1, 1, 1]), curves([1, 1, 1], diverged=True))
+        told = describe(Group("a", lost, unreadable=2), combine([(x, x)]))
+        assert told == "a (1/4 diverged, 2/4 unreadable)"
+        assert describe(Group("a", (curves([1, 1, 1]),)), combine([])) == "a (no values)"
 
     def test_only_what_all_cover_is_drawn(self):
         one = (np.array([0.0, 2.0, 4.0]), np.array([0.0, 2.0, 4.0]))
@@ -302,6 +320,77 @@ class TestStability:
         assert texts[1, 0].get_fontweight() == "bold"
         assert len(artists(axes, "diverged")) == 2
         assert sum(patch.get_hatch() is not None for patch in axes.patches) == 2
+
+    def test_a_cell_that_diverged_has_no_colour_of_the_scale(self):
+        with styled():
+            axes = draw_heatmap(grid()).axes[0]
+        missing = to_rgba(MISSING)
+        # one of its seeds has a loss, which is no loss of the cell
+        assert [one.get_facecolor() for one in artists(axes, "diverged")] == [missing] * 2
+        sound = [one.get_facecolor() for one in artists(axes, "cell")]
+        assert len(sound) == 4
+        assert missing not in sound
+
+    def test_the_axes_say_how_long_runs_were_trained(self):
+        configs = {"exact": {"epochs": 20, "max_seconds": 0.05}}
+        cells = (Cell("exact", 1.0, None, 0, "r"), Cell("exact", 0.1, None, 0, "s"))
+        states = [CellState("finished", 0.5, 0.5, 3, 2.3, cause="time limit")] * 2
+        found = summarize_sweep(Sweep("sweep", "digits", 20, 1.0, cells, configs=configs), states)
+        (axes,) = self.draw(found).axes
+        assert axes.get_ylabel() == "Training loss after at most 20 epochs,\n0.05 s a run"
+        with styled():
+            bar = draw_heatmap(found).axes[1]
+        assert bar.get_ylabel() == "Training loss\nafter at most 20 epochs,\n0.05 s a run"
+
+
+class TestReading:
+    """What can be read is drawn; see tests/cli/test_plot.py for the rest."""
+
+    def groups(self, root, bad, skipped):
+        made = [("exact", 1.0, seed, Made(loss=0.1)) for seed in range(2)]
+        sweep = make_sweep(root, [*made, ("cg3", 1.0, 0, Made(loss=0.2))])
+        for cell in sweep.cells:
+            if cell.run in bad:
+                (root / cell.run / "run.db").write_bytes(b"nonsense" * 1000)
+        return read_groups([sweep], root, ["step"], ["train_loss"], skipped=skipped)
+
+    def test_a_damaged_store_is_skipped_and_named(self, tmp_path):
+        skipped = []
+        exact, cg3 = self.groups(tmp_path, ["sweep-0", "sweep-2"], skipped)
+        assert [run.run for run in exact.runs] == ["sweep-1"]
+        assert (exact.unreadable, cg3.runs, cg3.unreadable) == (1, (), 1)
+        assert [line.partition(":")[0] for line in skipped] == ["sweep-0", "sweep-2"]
+        assert legend(draw_of([exact, cg3])) == ["exact (1/2 unreadable)", "cg3 (unreadable)"]
+
+    def test_where_nothing_can_be_read_there_is_no_figure(self, tmp_path):
+        with pytest.raises(StorageError, match="no run can be read; sweep-0: "):
+            self.groups(tmp_path, ["sweep-0", "sweep-1", "sweep-2"], None)
+
+    def test_runs_named_one_by_one(self, tmp_path):
+        self.groups(tmp_path, [], None)
+        runs = [Run(tmp_path / f"sweep-{number}") for number in range(3)]
+        (runs[0].path / "run.db").write_bytes(b"nonsense" * 1000)
+        (runs[2].path / "config.yaml").unlink()
+        skipped = []
+        found = read_groups(runs, tmp_path, ["step"], ["train_loss"], skipped=skipped)
+        assert [len(group.runs) for group in found] == [0, 1, 0]
+        assert [line.partition(":")[0] for line in skipped] == ["sweep-0", "sweep-2"]
+
+    def test_a_run_that_was_changed_is_not_the_sweeps(self, tmp_path):
+        config = RunConfig(epochs=2)
+        sweep = plan_sweep("digits", [Row("exact", config, (1.0,))], (0, 1))
+        for cell, epochs in zip(sweep.cells, (6, 2), strict=True):
+            given = cell_config(sweep, cell).model_copy(update={"epochs": epochs})
+            write_run(Runs(tmp_path), cell.run, given, Made())
+        skipped = []
+        (group,) = read_groups([sweep], tmp_path, ["step"], ["train_loss"], skipped=skipped)
+        assert [run.run for run in group.runs] == [sweep.cells[1].run]
+        assert skipped == [f"{sweep.cells[0].run}: it was changed: epochs 6 instead of 2"]
+
+
+def draw_of(groups):
+    with styled():
+        return draw_curves(groups, ["step"], ["train_loss"])
 
 
 class TestResiduals:

@@ -81,9 +81,9 @@ def test_the_long_form_exactly(made: tuple[Sweep, list[CellState]]) -> None:
 def test_the_grid_exactly(made: tuple[Sweep, list[CellState]]) -> None:
     level = 2.303 - 0.5 * (2.303 - statistics.median([0.1, 0.2]))
     assert text_of(*made, grid=True) == (
-        "row,1.0,0.5,1e-07,best_tau,stable_width_decades,at_edge,level\n"
-        f"backprop,diverged 1/2,,0.15000000000000002,1e-07,0.0,true,{level!r}\n"
-        f"cg3,diverged 1/1,,0.3333333333333333,,,,{level!r}\n"
+        "row,1.0,0.5,1e-07,best_tau,stable_width_decades,at_edge,level,complete\n"
+        f"backprop,diverged 1/2,,0.15000000000000002,1e-07,0.0,true,{level!r},true\n"
+        f"cg3,diverged 1/1,,,,,,{level!r},false\n"
     )
 
 
@@ -103,7 +103,8 @@ def test_what_json_has_as_integers_is_written_like_other_numbers() -> None:
         ",exact,exact,0.5,2.0,0,finished,20.0,0.5,1.0,,",
     ]
     assert text_of(sweep, states, grid=True) == (
-        "row,1.0,0.5,best_tau,stable_width_decades,at_edge,level\nexact,3.0,0.5,0.5,0.0,true,1.0\n"
+        "row,1.0,0.5,best_tau,stable_width_decades,at_edge,level,complete\n"
+        "exact,3.0,0.5,0.5,0.0,true,1.0,true\n"
     )
 
 
@@ -156,6 +157,8 @@ def test_both_forms_tell_the_same(
     grid = rows_of(text_of(sweep, states, grid=True))
     assert [row["row"] for row in grid] == list(dict.fromkeys(row["row"] for row in long))
     for line in grid:
+        ended = [row["status"] for row in long if row["row"] == line["row"]]
+        assert line["complete"] == str({*ended} <= {"finished", "diverged"}).lower()
         columns = [name for name in line if name.replace(".", "").replace("e", "")[:1].isdigit()]
         assert [float(name) for name in columns] == sorted(taus, reverse=True)
         for column in columns:
@@ -169,7 +172,7 @@ def test_both_forms_tell_the_same(
             )
             if bad:
                 assert line[column] == f"diverged {bad}/{seeds}"
-            elif losses:
+            elif losses and all(row["status"] == "finished" for row in seen):
                 assert float(line[column]) == statistics.median(losses)
             else:
                 assert line[column] == ""

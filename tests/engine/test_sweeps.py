@@ -12,13 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from engine.cells import CellState, read_cell
-from engine.config import RunConfig
+from engine.cells import CellState, Status, read_cell, read_cells
+from engine.config import RunConfig, merge
 from engine.errors import ConfigError, StorageError
 from engine.locks import RunLock
 from engine.runs import Runs
-from engine.stability import Stability, common_level, summarize_cell, summarize_sweep
+from engine.stability import (
+    Stability,
+    common_level,
+    summarize_cell,
+    summarize_sweep,
+    training_length,
+)
 from engine.store import StoreWriter
+from engine.sweep_plan import Row, cell_config, plan_sweep
 from engine.sweep_watch import SweepWatch
 from engine.sweeps import (
     MAX_BYTES,
@@ -179,6 +186,43 @@ def test_a_run_that_can_not_be_read_is_a_state(tmp_path: Path) -> None:
     assert read_cell(tmp_path, A_CELL).status == "unreadable"
 
 
+def test_a_run_that_was_trained_for_longer_is_no_result_of_the_sweep(tmp_path: Path) -> None:
+    config = RunConfig(epochs=2, device="cpu")
+    sweep = plan_sweep("digits", [Row("exact", config, (1.0, 0.5))], (0,))
+    longer, same = sweep.cells
+    for cell, epochs in ((longer, 6), (same, 2)):
+        given = cell_config(sweep, cell).model_copy(update={"epochs": epochs, "threads": 3})
+        write_run(Runs(tmp_path), str(cell.run), given, Made(loss=0.1))
+    changed, kept = read_cells(tmp_path, sweep)
+    assert (changed.status, changed.train_loss) == ("unreadable", None)
+    assert changed.cause == "it was changed: epochs 6 instead of 2"
+    assert (kept.status, kept.train_loss) == ("finished", 0.1)
+    assert read_cell(tmp_path, longer).status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"seed": 1}, "seed 1 instead of 0"),
+        ({"batch_size": 7}, "batch_size 7 instead of 500"),
+        ({"max_seconds": 3.0}, "max_seconds 3.0 instead of None"),
+        ({"method": {"tau": 2.0}}, "tau 2.0 instead of 1.0"),
+        ({"method": {"name": "cg3"}}, "method cg3 instead of exact"),
+        ({"data": {"name": "usps"}}, "data usps instead of digits"),
+    ],
+)
+def test_whatever_was_changed_is_named(
+    tmp_path: Path, change: dict[str, object], cause: str
+) -> None:
+    config = RunConfig.model_validate({"data": {"name": "digits"}, "method": {"name": "exact"}})
+    sweep = plan_sweep("digits", [Row("exact", config, (1.0,))], (0,))
+    (cell,) = sweep.cells
+    document = merge(cell_config(sweep, cell).model_dump(mode="json"), change)
+    write_run(Runs(tmp_path), str(cell.run), RunConfig.model_validate(document), Made())
+    (state,) = read_cells(tmp_path, sweep)
+    assert state.cause == f"it was changed: {cause}"
+
+
 def test_a_summary_counts_what_diverged_and_averages_the_rest() -> None:
     seeds = [
         (A_CELL, CellState("finished", 0.1, 0.9, 20)),
@@ -229,6 +273,75 @@ def test_best_and_width_of_a_row() -> None:
         assert (row.best_tau, row.best_loss) == (1.0, 0.2)
         assert row.width == pytest.approx(2.0)
         assert not row.at_edge
+
+
+def seeds_grid(
+    cells: dict[float, list[float]], level: float | None = None, **status: Status
+) -> Stability:
+    """A row of three seeds; the status of a single one by the name ``s0``, ``s1``, ``s2``."""
+    found = [
+        (
+            Cell("exact", tau, None, seed),
+            CellState(status.get(f"s{seed}", "finished"), loss, None, 2 + seed, 2.0),
+        )
+        for tau, losses in cells.items()
+        for seed, loss in enumerate(losses)
+    ]
+    sweep = Sweep("s", "p", 4, 0.0, tuple(cell for cell, _ in found), level=level)
+    return summarize_sweep(sweep, [state for _, state in found])
+
+
+def test_a_step_size_is_stable_by_its_worst_seed() -> None:
+    # medians of all three are below 0.5
+    cells = {10.0: [0.4, 0.1, 0.5], 1.0: [0.1, 0.1, 0.2], 0.1: [0.1, 0.6, 0.1]}
+    (row,) = seeds_grid(cells, level=0.5).rows
+    assert row.width == pytest.approx(1.0)
+    (row,) = seeds_grid({1.0: [0.1, 0.1, 0.6]}, level=0.5).rows
+    assert row.width is None
+    assert row.best_tau == 1.0
+
+
+@pytest.mark.parametrize("status", ["stopped", "running", "waiting", "unreadable", "diverged"])
+def test_one_seed_that_is_not_finished_keeps_a_cell_from_being_final(status: Status) -> None:
+    found = seeds_grid({1.0: [0.1, 0.1, 0.1]}, level=0.5, s1=status)
+    (cell,), (row,) = found.cells.values(), found.rows
+    assert not cell.final
+    assert (row.best_tau, row.best_loss, row.width) == (None, None, None)
+    assert cell.complete == row.complete == found.complete == (status == "diverged")
+    assert cell.over == (status in ("stopped", "diverged"))
+
+
+def test_epochs_of_a_cell_are_those_of_the_seed_that_is_least_far() -> None:
+    (cell,) = seeds_grid({1.0: [0.1, 0.1, 0.1]}).cells.values()
+    assert (cell.epochs, cell.limit) == (2.0, 4)
+
+
+def test_the_level_begins_at_the_median_of_the_initial_losses() -> None:
+    cells = [Cell("exact", 1.0, None, seed) for seed in range(3)]
+    states = [CellState("finished", 0.2, initial_loss=loss) for loss in (2.0, 2.2, 30.0)]
+    found = summarize_sweep(Sweep("s", "p", 1, 0.0, tuple(cells)), states)
+    assert found.level == pytest.approx(2.2 - 0.5 * (2.2 - 0.2))
+
+
+def test_how_long_runs_are_trained_is_said_as_it_is() -> None:
+    def said(*rows: tuple[int, float | None]) -> str:
+        made = [
+            Row(
+                f"row {number}",
+                RunConfig(epochs=epochs, max_seconds=seconds, batch_size=9 + number),
+                (1.0,),
+            )
+            for number, (epochs, seconds) in enumerate(rows)
+        ]
+        return training_length(plan_sweep("digits", made, (0,)))
+
+    assert said((20, None)) == "20 epochs"
+    assert said((1, None)) == "1 epoch"
+    assert said((2, None), (1, None)) == "1 to 2 epochs"
+    assert said((20, 0.05)) == "at most 20 epochs, 0.05 s a run"
+    assert said((20, 0.05), (20, 2.0)) == "at most 20 epochs, 0.05 to 2 s a run"
+    assert said((20, 0.05), (20, None)) == "at most 20 epochs, of some rows 0.05 s a run"
+    assert training_length(A_SWEEP) == "20 epochs"  # it was written without configurations
 
 
 PAPER = {
@@ -288,7 +401,7 @@ def test_all_methods_are_held_to_the_same_measure() -> None:
 
 
 def test_where_nothing_was_learned_there_is_no_measure() -> None:
-    assert common_level(None, [], 0.5) is None
+    assert common_level(None, []) is None
     (row,) = grid(("exact", {1.0: 2.5, 0.1: 3.0})).rows
     assert (row.best_tau, row.width) == (1.0, None)
 

@@ -147,8 +147,7 @@ class GridScreen(SweepScreen):
         colorful = not (self.app.no_color or self.app.native_ansi_color)
         pieces = [_SHOWN[grid.shown]]
         if self.look is not None:
-            epochs = self.look.sweep.epochs
-            pieces.insert(0, f"{epochs} epoch{'' if epochs == 1 else 's'}")
+            pieces.insert(0, self.look.grid.length)
         title = sweep_title(self.look, self.status, self.problem, pieces, room)
         self.query_one("#grid-title", Static).update(title)
         hint = self.query_one("#grid-hint", Static)

@@ -180,17 +180,17 @@ def detail(table: Stability, row: str, tau: float) -> list[list[str]]:
         return [[*place, "not part of the sweep"]]
     if cell.tau_theta is not None:
         place.append(f"tau_theta {format_tau(cell.tau_theta)}")
-    lines = [place + _progress(cell, table.epochs), _failure(cell), _numbers(cell)]
+    lines = [place + _progress(cell), _failure(cell), _numbers(cell)]
     return [line for line in lines if line]
 
 
-def _progress(cell: CellSummary, epochs: int) -> list[str]:
+def _progress(cell: CellSummary) -> list[str]:
     counts = Counter(cell.statuses)
     (common, number), *others = counts.most_common()
     listed = [f"{number} {common}", *(f"{count} {status}" for status, count in others)]
     pieces = [", ".join(listed) if others else common]
     if cell.losses:
-        pieces.append(f"{cell.epochs:.4g}/{epochs} epochs")
+        pieces.append(f"{cell.epochs:.4g}/{cell.limit} epochs")
     return pieces
 
 

@@ -233,7 +233,7 @@ class StabilityGrid(Widget, can_focus=True):
             here = (row, column) == (self._row, self._column)
             parts += self._cell(layout, cell, summary, line, here=here)
         # what may still change stands back
-        style = "text" if summary.over else "quiet"
+        style = "text" if summary.complete else "quiet"
         if layout.best:
             best = "-" if summary.best_tau is None else format_tau(summary.best_tau)
             parts.append(self._part((best if written else "").rjust(layout.best), style))
