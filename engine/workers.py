@@ -12,6 +12,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -156,7 +157,8 @@ class Workers:
             name="proxprop-worker",
         )
         # an interrupt goes to all processes of a terminal, and the child can not ignore it yet;
-        # what is blocked here is blocked there
+        # what is blocked here is blocked there (starting the tracker would unblock it)
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
