@@ -85,10 +85,10 @@ def make_comparison(
     for number, row in enumerate(rows):
         method = row.partition(" ")[0]
         for seed in range(seeds):
-            name = f"{id}-{number}-{seed}"
+            name = f"of-{id}-{number}-{seed}"
             if seed < made:
                 make_seed(root, name, method, number, seed)
-            theta = None if method == "backprop" else 0.05
+            theta = None if method == "backprop" else 1.0  # what make_run has
             cells.append(Cell(method, 1.0, theta, seed, name, row if row != method else ""))
     sweep = Sweep(id, "digits-mlp", 6, NOON, tuple(cells), "comparison")
     save_sweep(root, sweep)

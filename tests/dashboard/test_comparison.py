@@ -53,15 +53,15 @@ def test_seeds_are_a_band_or_each_by_itself(tmp_path):
 
 def test_runs_join_as_they_are_made_and_no_colour_changes(tmp_path):
     sweep = make_comparison(tmp_path, ("backprop", "exact", "cg3"), 2, made=0)
-    make_seed(tmp_path, "comparison-a-2-0", "cg3", 2, 0)
+    make_seed(tmp_path, "of-comparison-a-2-0", "cg3", 2, 0)
 
     async def script(pilot):
         _, chart = await drawn(pilot, 1)
         (line,) = chart.lines
         assert line.label == "cg3 (n=1)"
         color = line.color
-        make_seed(tmp_path, "comparison-a-0-0", "backprop", 0, 0)
-        make_seed(tmp_path, "comparison-a-2-1", "cg3", 2, 1)
+        make_seed(tmp_path, "of-comparison-a-0-0", "backprop", 0, 0)
+        make_seed(tmp_path, "of-comparison-a-2-1", "cg3", 2, 1)
         await drawn(pilot, 3)
         assert [line.label for line in chart.lines] == ["backprop (n=1)", "cg3 (n=2)"]
         assert chart.lines[1].color == color
@@ -71,7 +71,9 @@ def test_runs_join_as_they_are_made_and_no_colour_changes(tmp_path):
 
 def test_a_seed_that_diverged_is_counted_and_not_averaged(tmp_path):
     sweep = make_comparison(tmp_path, ("exact",), 3, made=2)
-    make_seed(tmp_path, "comparison-a-0-2", "exact", 0, 2, status="diverged", diverged=(60, "NaN"))
+    make_seed(
+        tmp_path, "of-comparison-a-0-2", "exact", 0, 2, status="diverged", diverged=(60, "NaN")
+    )
 
     async def script(pilot):
         _, chart = await drawn(pilot, 3)
