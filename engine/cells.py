@@ -52,9 +52,10 @@ class CellState:
     """Where a loss or an update was first not finite."""
     cause: str = ""
     """What was not finite then; for ``unreadable`` what is wrong; else why the run ended."""
-
     made: bool = True
     """Whether there is such a run already."""
+    side_by_side: int = 1
+    """Most runs that shared the machine with it, itself included."""
 
     @property
     def diverged(self) -> bool:
@@ -149,6 +150,7 @@ def _read(reader: StoreReader, expected: Mapping[str, Any]) -> CellState:
         initial_loss=float(losses[0]) if len(steps) and steps[0] == 0 else None,
         first_bad_step=bad_step,
         cause=cause,
+        side_by_side=int(state.get("side_by_side", 1)),
     )
 
 

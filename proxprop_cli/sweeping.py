@@ -143,7 +143,7 @@ def report(sweep: Sweep, root: Path, output: Output) -> None:
     if sweep.kind == "comparison":
         found = compare(root, sweep, loss=sweep.level)
         output.document(tables.comparison_document(sweep, found))
-        _print_comparison(found, output, _side_by_side(root, sweep))
+        _print_comparison(found, output)
         return
     states = read_cells(root, sweep)
     grid = summarize_sweep(sweep, states)
@@ -153,28 +153,14 @@ def report(sweep: Sweep, root: Path, output: Output) -> None:
     output.line(tables.grid_legend(grid))
     if best.rows:
         output.line("each at its best step size:")
-        _print_comparison(best, output, _side_by_side(root, sweep))
+        _print_comparison(best, output)
 
 
-def _side_by_side(root: Path, sweep: Sweep) -> int:
-    """Most runs that shared the machine with one of these."""
-    from engine.errors import StorageError
-    from engine.store_reader import StoreReader
-
-    most = 1
-    for cell in sweep.cells:
-        try:
-            with StoreReader(root / str(cell.run) / "run.db") as reader:
-                most = max(most, int(reader.state().get("side_by_side", 1)))
-        except StorageError:
-            continue
-    return most
-
-
-def _print_comparison(found: Comparison, output: Output, most: int) -> None:
+def _print_comparison(found: Comparison, output: Output) -> None:
     from proxprop_cli import sweep_tables as tables
 
     output.table(tables.COMPARISON_COLUMNS, tables.comparison_rows(found))
+    most = max((state.side_by_side for row in found.rows for state in row.states), default=1)
     if most > 1:
         output.line(f"times are those of runs trained {most} side by side")
     if found.loss is not None:
