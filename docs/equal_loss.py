@@ -1,0 +1,181 @@
+"""Makes the table "At equal training loss" of results.md: problems, each method tuned for itself.
+
+python docs/equal_loss.py [--set KEY=VALUE] [PROBLEM …]
+
+Every step size is tried with seeds that the comparison does not use; the one whose worst seed ends
+at the least training loss is compared, over other seeds. The runs are kept where proxprop keeps its
+runs, so that the same command goes on where it was left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+HEAD = """\
+| problem | method | tau | final loss | common loss | epochs | s | val % | test % |
+|---|---|---|---|---|---|---|---|---|
+"""
+TUNING_SEED = 1000
+ADAM = (
+    "method.name=backprop",
+    "optimizer.name=adam",
+    "optimizer.momentum=0.0",
+    "optimizer.nesterov=false",
+)
+NESTEROV = (
+    "method.name=backprop",
+    "optimizer.name=sgd",
+    "optimizer.momentum=0.95",
+    "optimizer.nesterov=true",
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A contender: what is set for it, and the step sizes it is tried at."""
+
+    label: str
+    settings: tuple[str, ...]
+    taus: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An experiment, and over how many seeds step sizes are chosen and methods are compared."""
+
+    preset: str
+    settings: tuple[str, ...]
+    methods: tuple[Method, ...]
+    tuning_seeds: int
+    seeds: int
+
+
+def _sgd_methods(backprop: tuple[float, ...], prox: tuple[float, ...]) -> tuple[Method, ...]:
+    return (
+        Method("backprop", NESTEROV, backprop),
+        Method("exact", ("method.name=exact",), prox),
+        Method("cg3", ("method.name=cg3",), prox),
+        Method("adam", ADAM, (3e-2, 1e-2, 3e-3, 1e-3, 3e-4)),
+    )
+
+
+WIDE = _sgd_methods((0.5, 0.2, 0.1, 0.05, 0.02, 0.01), (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02))
+ADAM_TAUS = (1e-2, 3e-3, 1e-3)
+PROBLEMS = {
+    "digits-mlp": Problem("digits-mlp", (), WIDE, 3, 5),
+    "usps-mlp": Problem("usps-mlp", ("epochs=10",), WIDE, 3, 5),
+    "cifar-mlp": Problem(
+        "cifar-mlp",
+        ("epochs=6", "data.train_samples=5000"),
+        (
+            Method("backprop", NESTEROV, (0.1, 0.05, 0.02)),
+            Method("exact", ("method.name=exact",), (5.0, 1.0, 0.2)),
+            Method("cg3", ("method.name=cg3",), (5.0, 1.0, 0.2)),
+            Method("adam", ADAM, (1e-3, 3e-4, 1e-4)),
+        ),
+        1,
+        3,
+    ),
+    "cifar-convnet": Problem(
+        "cifar-convnet",
+        ("epochs=10", "batch_size=100", "data.train_samples=5000"),
+        (
+            Method("backprop adam", ("method.name=backprop",), ADAM_TAUS),
+            Method("exact adam", ("method.name=exact",), ADAM_TAUS),
+            Method("cg3 adam", ("method.name=cg3",), ADAM_TAUS),
+            Method("backprop nesterov", NESTEROV, (0.02, 0.01, 0.003)),
+        ),
+        1,
+        3,
+    ),
+}
+
+
+def proxprop(*arguments: str) -> dict[str, Any]:
+    """Run a command of the program; gives its JSON document."""
+    command = [sys.executable, "-m", "proxprop_cli", *arguments, "--json"]
+    found = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    document: dict[str, Any] = json.loads(found.stdout)
+    return document
+
+
+def best_step_size(method: Method, problem: Problem, common: list[str]) -> tuple[float, bool]:
+    """The best step size, and whether it is the first or the last of those tried."""
+    settings = [argument for text in method.settings for argument in ("--set", text)]
+    name = dict(text.split("=", 1) for text in method.settings)["method.name"]
+    taus = ",".join(f"{tau:g}" for tau in method.taus)
+    arguments = ["--methods", name, "--tau", taus]
+    arguments += ["--seeds", str(problem.tuning_seeds), "--seed", str(TUNING_SEED)]
+    worst = dict.fromkeys(method.taus, 0.0)
+    for cell in proxprop("sweep-tau", *common, *settings, *arguments)["cells"]:
+        loss = math.inf if cell["diverged"] else cell["train_loss"]
+        worst[cell["tau"]] = max(worst[cell["tau"]], loss)
+    best = min(worst, key=lambda tau: worst[tau])
+    return best, best in (method.taus[0], method.taus[-1])
+
+
+def rows(name: str, extra: list[str]) -> Iterator[str]:
+    """The rows of one problem, as Markdown."""
+    problem = PROBLEMS[name]
+    for batch_norm in ("false", "true"):
+        common = ["--preset", problem.preset]
+        for text in (*problem.settings, *extra, f"model.batch_norm={batch_norm}"):
+            common += ["--set", text]
+        variants = []
+        edges = set()
+        for method in problem.methods:
+            tau, at_edge = best_step_size(method, problem, common)
+            if at_edge:
+                edges.add(method.label)
+            settings = " ".join(text.replace("method.name", "method") for text in method.settings)
+            variants += ["--variant", f"{method.label}: {settings} tau={tau:g}"]
+        found = proxprop(
+            "compare", *common, "--methods", "", *variants, "--seeds", str(problem.seeds)
+        )
+        loss = found["common_train_loss"]
+        for row in found["methods"]:
+            cells = [
+                name + (" + BN" if batch_norm == "true" else ""),
+                row["method"],
+                f"{row['tau']:g}" + (" (edge)" if row["method"] in edges else ""),
+                _figure(row["train_loss"]),
+                "-" if loss is None else f"{loss:.2g}",
+                _figure(row["epochs_at_loss"]),
+                _figure(row["seconds_at_loss"]),
+                _figure(row["val_accuracy_at_loss"], 100),
+                _figure(row["test_accuracy_at_loss"], 100),
+            ]
+            yield "| " + " | ".join(cells) + " |"
+
+
+def _figure(value: dict[str, float] | None, scale: float = 1) -> str:
+    if value is None:
+        return "-"
+    mean, half = scale * value["mean"], scale * value["ci95"]
+    if scale == 100:
+        return f"{mean:.1f} ± {half:.1f}"
+    return f"{mean:.3g} ± {half:.2g}"
+
+
+def main() -> None:
+    """Write the table, a row as soon as it is known."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("problems", nargs="*", choices=[[], *PROBLEMS], metavar="PROBLEM")
+    parser.add_argument("--set", action="append", default=[], help="as in proxprop")
+    chosen = parser.parse_args()
+    sys.stdout.write(HEAD)
+    for name in chosen.problems or PROBLEMS:
+        for row in rows(name, chosen.set):
+            sys.stdout.write(f"{row}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
