@@ -31,6 +31,8 @@ _STORED: dict[str, Status] = {
     "stopped": "stopped",
     "diverged": "diverged",
 }
+ENDED = ("finished", "diverged")
+"""Statuses of runs that nothing is left to do for; one that was stopped can go on."""
 UNREADABLE = (StorageError, ValueError, TypeError, AttributeError, ArithmeticError)
 """What reading a damaged store may raise."""
 
@@ -62,6 +64,11 @@ class CellState:
         """Whether the training loss is lost for good."""
         not_finite = self.train_loss is not None and not math.isfinite(self.train_loss)
         return self.status == "diverged" or not_finite
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do for it."""
+        return self.status in ENDED
 
 
 WAITING = CellState("waiting", made=False)

@@ -69,7 +69,7 @@ class RowResult:
     @property
     def ended(self) -> int:
         """Seeds that are finished or diverged; one that was stopped can go on."""
-        return sum(state.status in ("finished", "diverged") for state in self.states)
+        return sum(state.ended for state in self.states)
 
     @property
     def complete(self) -> bool:

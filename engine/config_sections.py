@@ -144,7 +144,7 @@ class OptimizerConfig(Section):
     """Adam: decay of the second moment."""
     eps: Positive = 1e-8
     """Adam: constant in the denominator."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: Annotated[float, Field(ge=0), AfterValidator(_bounded)] = 0.0
     """L2 penalty (``adamw``: decoupled)."""
 
     @model_validator(mode="after")

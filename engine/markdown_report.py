@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.comparison import Comparison, RowResult, Statistic
 from engine.experiments import Experiment
+from engine.numbers import short_number
 from engine.reproduction import Beside, data_of, problems, set_beside, title
 from engine.stability import Stability
 from engine.sweeps import Sweep
@@ -136,12 +137,12 @@ def _grid_table(grid: Stability) -> list[str]:
             elif cell.loss is None:
                 texts.append("-")
             else:
-                texts.append(f"{cell.loss:.3g}" + ("" if cell.final else " …"))
-        best = "-" if row.best_tau is None else f"{row.best_tau:g}"
+                texts.append(short_number(cell.loss) + ("" if cell.final else " …"))
+        best = "-" if row.best_tau is None else short_number(row.best_tau)
         width = "-" if row.width is None else f"{'≥' if row.at_edge else ''}{row.width:.1f}"
         more = "" if row.complete else " …"
         rows.append([row.label, *texts, best + more, width + more])
-    level = "" if grid.level is None else f" at or below {grid.level:.3g}"
+    level = "" if grid.level is None else f" at or below {short_number(grid.level)}"
     note = f"Final training loss, median over seeds. Stable: every seed{level}."
     if not grid.complete:
         note += " …: unfinished, runs are still to come; best, width and the level may change."
@@ -219,7 +220,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _value(value: float, percent: bool) -> str:
     if not math.isfinite(value):
         return "diverged"
-    return f"{100 * value:.1f} %" if percent else f"{value:.3g}"
+    return f"{100 * value:.1f} %" if percent else short_number(value)
 
 
 def _interval(value: Statistic | None, percent: bool) -> str:

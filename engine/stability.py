@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from engine.cells import CellState, Status
+from engine.cells import ENDED, CellState, Status
 from engine.sweeps import Cell, Sweep
 
 SHARE = 0.5
@@ -73,7 +73,7 @@ class CellSummary:
     @property
     def complete(self) -> bool:
         """Whether every seed is finished or diverged: one that was stopped can go on."""
-        return all(status in ("finished", "diverged") for status in self.statuses)
+        return all(status in ENDED for status in self.statuses)
 
     @property
     def running(self) -> bool:

@@ -22,7 +22,6 @@ _LOOK_SECONDS = 0.1
 _BUSY_SECONDS = 1.0
 _DEATHS_ALLOWED = 2
 """Times a run's process may die before the run is given up."""
-_OVER = ("finished", "diverged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ class SweepRunner:
     def _begin(self, cell: Cell) -> None:
         run, resumed = self._run_of(cell)
         state = read_cell(self._runs.root, cell)
-        if state.status in _OVER:
+        if state.ended:
             self._listener(CellEnded(cell, state, kept=True))
             return
         if run.is_live():

@@ -6,6 +6,7 @@ standard output gets exactly one JSON document.
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
@@ -135,6 +136,13 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def moment(seconds: float | None) -> str:
+    """Seconds since 1970 as local time in ISO 8601, with its distance from UTC."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
 
 
 def _write(stream: Any, text: str) -> None:

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from engine.errors import ProxPropError
+from engine.numbers import format_number, short_number
 from engine.stability import Stability
 from engine.sweep_runner import CellBegan, CellEnded, CellFailed, CellWaits, SweepEvent
 from engine.sweep_watch import SweepWatch
 from engine.sweeps import Sweep
-from proxprop_cli.numbers import format_number, format_tau
 from proxprop_cli.output import Output, console
 from proxprop_cli.sweep_tables import grid_columns, grid_rows
 
@@ -65,7 +65,7 @@ class SweepProgress:
         if self._terminal or isinstance(event, CellFailed | CellWaits):
             return
         cell = event.cell
-        name = f"{cell.label} tau {format_tau(cell.tau)} seed {cell.seed}"
+        name = f"{cell.label} tau {short_number(cell.tau)} seed {cell.seed}"
         if isinstance(event, CellBegan):
             if event.resumed:
                 self._output.line(f"going on with {name}")

@@ -9,15 +9,15 @@ from typing import Any
 
 from engine.cells import CellState
 from engine.comparison import Comparison, RowResult, Statistic
+from engine.numbers import format_number, short_number
 from engine.stability import CellSummary, RowSummary, Stability
 from engine.sweeps import Sweep
-from proxprop_cli.numbers import format_number, format_tau
 from proxprop_cli.output import duration, percent
 
 
 def grid_columns(grid: Stability) -> list[str]:
     """Heads of :func:`grid_rows`."""
-    return ["method", *map(format_tau, grid.taus), "best", "width"]
+    return ["method", *map(short_number, grid.taus), "best", "width"]
 
 
 def grid_rows(grid: Stability) -> list[list[str]]:
@@ -26,7 +26,7 @@ def grid_rows(grid: Stability) -> list[list[str]]:
         [
             row.label,
             *(_cell(grid.cells.get((row.label, tau))) for tau in grid.taus),
-            _so_far("" if row.best_tau is None else format_tau(row.best_tau), row),
+            _so_far("" if row.best_tau is None else short_number(row.best_tau), row),
             _so_far(_width(row), row),
         ]
         for row in grid.rows
@@ -60,7 +60,7 @@ def sweep_document(
         "sweep": sweep.id,
         "preset": sweep.preset,
         "epochs": sweep.epochs,
-        "ended": sum(state.status in ("finished", "diverged") for state in states),
+        "ended": sum(state.ended for state in states),
         "complete": grid.complete,
         "tau": list(grid.taus),
         "level": grid.level,
@@ -115,7 +115,7 @@ def comparison_rows(found: Comparison) -> list[list[str]]:
     return [
         [
             row.label,
-            format_tau(row.tau),
+            short_number(row.tau),
             _count(row),
             _plus_minus(row.figures.get("train_loss"), format_number),
             _plus_minus(row.figures.get("val_accuracy"), percent),

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from engine.control import Desired
     from engine.run import Run
     from engine.runs import Runs
-    from engine.sweeps import Sweep
+    from engine.sweep_plan import Row
+    from engine.sweeps import Kind, Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,36 @@ class How:
     plain: bool
     detach: bool
     tell: bool = True
+
+
+def plan_and_start(
+    title: str,
+    rows: Sequence[Row],
+    seeds: int,
+    how: How,
+    *,
+    kind: Kind = "sweep",
+    level: float | None = None,
+    max_runs: int | None = None,
+) -> int:
+    """Plan every row with so many seeds from its first on, and train it; gives the exit code.
+
+    :param max_runs: None: the default limit.
+    :raises ConfigError: see :func:`engine.sweep_plan.plan_sweep`.
+    :raises BusyError: it is being trained already.
+    """
+    from engine.sweep_plan import DEFAULT_MAX_RUNS, plan_sweep
+
+    first = rows[0].config.seed
+    sweep = plan_sweep(
+        title,
+        rows,
+        range(first, first + seeds),
+        kind=kind,
+        level=level,
+        max_runs=max_runs or DEFAULT_MAX_RUNS,
+    )
+    return start(sweep, [row.config for row in rows], how)
 
 
 def start(sweep: Sweep, configs: Sequence[RunConfig], how: How) -> int:

@@ -81,19 +81,19 @@ def _is_over(sweep: Sweep, folder: Run) -> bool:
 
     if folder.desired() is Desired.STOPPED:
         return True
-    states = read_cells(folder.path.parent, sweep)
-    return all(state.status in ("finished", "diverged") for state in states)
+    return all(state.ended for state in read_cells(folder.path.parent, sweep))
 
 
 def _report(
     run: Run, process: Popen[bytes], log: Path, output: Output, fail_on_divergence: bool
 ) -> int:
+    from engine.cells import ENDED
     from engine.control import Desired
     from engine.summary import summarize
     from proxprop_cli.output import number, percent
 
     end = time.monotonic() + _STOP_SECONDS
-    if run.desired() is Desired.STOPPED or run.status() in ("finished", "diverged"):
+    if run.desired() is Desired.STOPPED or run.status() in ENDED:
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
     if process.poll() is None and run.status() == "paused":

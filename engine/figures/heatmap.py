@@ -20,8 +20,8 @@ from engine.figures.style import (
     log_axis,
     new_figure,
     plain_text,
-    short_number,
 )
+from engine.numbers import short_number
 from engine.stability import CellSummary, Stability
 
 _ROW_HEIGHT = 0.36

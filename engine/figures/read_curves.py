@@ -13,7 +13,7 @@ import numpy as np
 from engine.cells import UNREADABLE, expected_brief, read_cell
 from engine.errors import ConfigError, StorageError
 from engine.figures.seeds import Array, Group, RunCurves
-from engine.figures.style import short_number
+from engine.numbers import short_number
 from engine.run import Run
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep

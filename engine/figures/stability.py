@@ -26,8 +26,8 @@ from engine.figures.style import (
     marker,
     new_figure,
     plain_text,
-    short_number,
 )
+from engine.numbers import short_number
 from engine.stability import CellSummary, Stability
 
 _HEIGHT = 3.4

@@ -145,12 +145,6 @@ def plain_text(text: str, limit: int = 200) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def short_number(value: float) -> str:
-    """Three significant digits, as short as it goes: ``0.05``, ``1.2e6``."""
-    mantissa, e, exponent = f"{value:.3g}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if e else mantissa
-
-
 def log_axis(axes: Axes, which: str) -> None:
     """Make an axis logarithmic, with labels like 10⁻³ that are plain text.
 

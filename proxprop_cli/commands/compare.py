@@ -66,7 +66,7 @@ def compare(
     at the end, and at a training loss that all have reached. Runs are trained one at a time, so
     that their times can be compared; --max-seconds gives all the same time.
     """
-    from engine.sweep_plan import DEFAULT_MAX_RUNS, plan_sweep
+    from proxprop_cli.sweeping import How, plan_and_start
 
     settings = {
         "method.tau_theta": tau_theta,
@@ -78,17 +78,6 @@ def compare(
     }
     presets = preset or ["digits-mlp"]
     rows = _rows(presets, set_, methods, variant or [], settings)
-    first = rows[0].config.seed
-    sweep = plan_sweep(
-        ", ".join(presets),
-        rows,
-        range(first, first + seeds),
-        kind="comparison",
-        level=at_loss,
-        max_runs=max_runs or DEFAULT_MAX_RUNS,
-    )
-    from proxprop_cli.sweeping import How, start
-
     how = How(
         store=opt.open_runs(runs_dir),
         output=Output(as_json=as_json),
@@ -97,7 +86,11 @@ def compare(
         plain=plain,
         detach=detach,
     )
-    raise typer.Exit(start(sweep, [row.config for row in rows], how))
+    title = ", ".join(presets)
+    code = plan_and_start(
+        title, rows, seeds, how, kind="comparison", level=at_loss, max_runs=max_runs
+    )
+    raise typer.Exit(code)
 
 
 def _rows(

@@ -145,7 +145,7 @@ def _train(experiment: Experiment, sweep: Sweep, configs: list[RunConfig], how: 
     states = read_cells(how.store.root, sweep)
     missing = {
         cell.label: sum(
-            other.label == cell.label and state.status not in ("finished", "diverged")
+            other.label == cell.label and not state.ended
             for other, state in zip(sweep.cells, states, strict=True)
         )
         for cell in sweep.cells

@@ -10,7 +10,7 @@ import typer
 
 from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
-from proxprop_cli.output import Output, duration, number, percent
+from proxprop_cli.output import Output, duration, moment, number, percent
 
 app = typer.Typer(help="What was trained.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -60,7 +60,7 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
                 "status": "running" if live else "",
                 "live": live,
                 "runs": len(states),
-                "ended": sum(state.status in ("finished", "diverged") for state in states),
+                "ended": sum(state.ended for state in states),
                 "created": sweep.created,
             }
         )
@@ -126,6 +126,7 @@ def show_run(
     if as_json:
         return
     facts = {**summary, "path": found.path, "rows": rows, "checkpoints": checkpoints}
+    facts["created"] = moment(summary["created"])
     facts |= {f"environment.{key}": value for key, value in environment.items()}
     output.table(["key", "value"], [[key, _fact(value)] for key, value in facts.items()])
     for line in dump(config).splitlines():

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 PAPER_TAUS = ",".join(f"{tau:g}" for tau in TABLE1_TAUS)
 
-_PROXIMAL_KEYS = ("tau_theta", "damping", "tol", "eps", "per_filter")
+_CG_KEYS = ("method.tol", "method.eps", "method.per_filter")
+_UNHEEDED = {
+    "backprop": ("method.tau_theta", "method.damping", *_CG_KEYS),
+    "exact": _CG_KEYS,
+}
+"""Settings that make no difference to a method."""
 
 
 def sweep_tau(
@@ -64,8 +69,8 @@ def sweep_tau(
     goes on where the sweep was left: no run is trained twice. In a terminal this opens the
     dashboard; 'proxprop export SWEEP' writes the table as CSV.
     """
-    from engine.sweep_plan import DEFAULT_MAX_RUNS, plan_sweep
     from proxprop_cli.lists import parse_names, parse_numbers
+    from proxprop_cli.sweeping import How, plan_and_start
 
     settings = {
         "method.tau_theta": tau_theta,
@@ -81,16 +86,6 @@ def sweep_tau(
         for method in parse_names(methods, "--methods")
         for row in _rows(preset, set_, method, settings, over, taus)
     ]
-    first = rows[0].config.seed
-    sweep = plan_sweep(
-        preset,
-        rows,
-        range(first, first + seeds),
-        level=level,
-        max_runs=max_runs or DEFAULT_MAX_RUNS,
-    )
-    from proxprop_cli.sweeping import How, start
-
     how = How(
         store=opt.open_runs(runs_dir),
         output=Output(as_json=as_json),
@@ -99,7 +94,7 @@ def sweep_tau(
         plain=plain,
         detach=detach,
     )
-    raise typer.Exit(start(sweep, [row.config for row in rows], how))
+    raise typer.Exit(plan_and_start(preset, rows, seeds, how, level=level, max_runs=max_runs))
 
 
 def _rows(
@@ -120,11 +115,7 @@ def _rows(
     for value in values:
         config = opt.build_config(preset, assignments, method, {**settings, key: value})
         rows.append(Row(f"{method} {key.rpartition('.')[2]}={value}", config, taus))
-    section, _, name = key.partition(".")
-    if method == "backprop" and section == "method" and name in _PROXIMAL_KEYS:
-        # it heeds none of them: one row is enough
-        return [Row(method, rows[0].config, taus)]
-    return rows
+    return [Row(method, rows[0].config, taus)] if key in _UNHEEDED.get(method, ()) else rows
 
 
 def _second_axis(over: str) -> tuple[str, list[Any]]:

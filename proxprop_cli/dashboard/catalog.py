@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.atomic_files import storage_errors
+from engine.cells import ENDED
 from engine.control import Desired
 from engine.errors import ProxPropError
 from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep, load_sweep, sweep_file
-from proxprop_cli.dashboard.sweep_status import OVER
 
 Signature = tuple[tuple[int, int], ...]
 
@@ -138,7 +138,7 @@ def _sweep_entry(root: Path, sweep: Sweep, status: Mapping[str, str]) -> Catalog
     """A sweep by the states of its runs, which are known already."""
     folder = Run(root / sweep.id)
     states = [status.get(cell.run or "", "waiting") for cell in sweep.cells]
-    done = sum(state in OVER for state in states)
+    done = sum(state in ENDED for state in states)
     try:
         live, problem = folder.is_live(), ""
     except ProxPropError as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from engine.numbers import short_number
 from engine.run import Run
 from engine.sweep_watch import SweepLook
 from engine.sweeps import Sweep
 from proxprop_cli.dashboard.views import Member, Place
-from proxprop_cli.numbers import format_tau
 
 
 def places_of(sweep: Sweep) -> dict[str, Place]:
@@ -32,7 +32,7 @@ def cell_places(sweep: Sweep | None, runs: Sequence[str]) -> dict[str, Place]:
     return {
         run: replace(
             places[run],
-            row=f"{places[run].row} tau {format_tau(taus[run])}",
+            row=f"{places[run].row} tau {short_number(taus[run])}",
             row_number=0,
             number=number,
         )

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.cells import ENDED
 from engine.control import Desired
 from engine.run import Run
 from engine.stability import CellSummary
 from engine.sweep_watch import SweepLook, SweepWatch
 
-OVER = ("finished", "diverged")
-"""States of runs of which nothing more is to come."""
 _START_SECONDS = 30.0
 """What a process may take from the wish to the lock."""
 
@@ -88,7 +87,7 @@ class SweepFollower:
     ) -> SweepStatus:
         cells = look.grid.cells.values()
         statuses = [status for cell in cells for status in cell.statuses]
-        done = sum(status in OVER for status in statuses)
+        done = sum(status in ENDED for status in statuses)
         word, wanted = _word(statuses, self.folder.desired(), live=live, fresh=fresh)
         root = self.folder.path.parent
         ended, running = [], []
@@ -117,11 +116,11 @@ class SweepFollower:
 
 def is_done(cell: CellSummary) -> bool:
     """Whether all runs of a cell are at their end; those that were stopped can go on."""
-    return all(status in OVER for status in cell.statuses)
+    return all(status in ENDED for status in cell.statuses)
 
 
 def _word(statuses: Sequence[str], desired: Desired, *, live: bool, fresh: bool) -> tuple[str, str]:
-    if all(status in OVER for status in statuses):
+    if all(status in ENDED for status in statuses):
         return "finished", ""
     if live and desired is Desired.STOPPED:
         return "running", "stopping"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -165,7 +167,10 @@ def test_runs_list_and_show(cli, trained):
     assert shown["id"] == trained["run"]
     assert shown["config"]["epochs"] == 2
     assert shown["rows"] > 0
-    assert "hidden" in cli("runs", "show", trained["run"][:6]).out
+    facts = cli("runs", "show", trained["run"][:6]).out
+    assert "hidden" in facts
+    when = datetime.datetime.fromtimestamp(shown["created"])
+    assert re.search(rf"created +{when:%Y-%m-%d %H:%M:%S}[+-]\d\d:\d\d", facts)
 
 
 def test_an_empty_store_is_no_error(cli):

@@ -299,6 +299,13 @@ def test_a_second_axis(terminal):
     assert thetas == [None, None, 0.1, 0.1, 1.0, 1.0]
 
 
+def test_a_second_axis_of_a_setting_that_only_cg_heeds(terminal):
+    grid = [*SMALL, "--epochs", "1", "--tau", "1", "--methods", "backprop,exact,cg1"]
+    answer = terminal("sweep-tau", *grid, "--seeds", "1", "--over", "method.tol=0.1,0.5", "--json")
+    assert answer.code == 0, answer.err
+    assert list(answer.json["methods"]) == ["backprop", "exact", "cg1 tol=0.1", "cg1 tol=0.5"]
+
+
 def test_compare(terminal):
     variants = ["--variant", "adam: method=backprop optimizer.name=adam tau=1e-3"]
     options = [*SMALL, "--epochs", "2", "--seeds", "2", "--methods", "backprop,exact", *variants]

@@ -210,6 +210,10 @@ class TestLists:
         (["sweep-tau", "--seed", "9" * 30], ["seed"]),
         (["compare", "--seed", str(2**63 - 1)], ["seed", str(2**63)]),
         (["sweep-tau", "--tau-theta", "1e39"], ["tau_theta: should be", "at most 1e+30"]),
+        (
+            ["train", "--set", "optimizer.weight_decay=1e39"],
+            ["optimizer.weight_decay: should be", "at most 1e+30", "found 1e+39"],
+        ),
         (["train", "--tau", "1e39"], ["method.tau: should be", "1e+30", "found 1e+39"]),
         (["compare", "--variant", "x: seed=7 tau=0.5"], ["--variant x: seed", "--seed"]),
         (["compare", "--variant", "x: tau=[1,2]"], ["method.tau", "[1, 2]"]),

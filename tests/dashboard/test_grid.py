@@ -15,6 +15,7 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from engine.cells import CellState
+from engine.numbers import format_number, short_number
 from engine.runs import Runs
 from engine.stability import Stability, summarize_sweep
 from engine.store import StoreWriter
@@ -32,7 +33,6 @@ from proxprop_cli.dashboard.widgets.stability_cells import (
 )
 from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
 from proxprop_cli.dashboard.widgets.stability_layout import arrange, name_lines
-from proxprop_cli.numbers import format_number, format_tau
 from tests.dashboard.runs_helper import in_app
 from tests.dashboard.sweep_helper import TAUS, Made, a_grid, make_sweep, write_state
 
@@ -336,7 +336,7 @@ def test_numbers_have_three_digits_where_they_fit(value: float, width: int, text
 
 
 def test_step_sizes_are_short() -> None:
-    assert [format_tau(tau) for tau in (30, 0.05, 1e-5, 0.31622776)] == [
+    assert [short_number(tau) for tau in (30, 0.05, 1e-5, 0.31622776)] == [
         "30",
         "0.05",
         "1e-5",

@@ -29,10 +29,10 @@ from engine.figures.style import (
     file_format,
     plain_text,
     render,
-    short_number,
     styled,
     write_figure,
 )
+from engine.numbers import short_number
 from engine.run import Run
 from engine.runs import Runs
 from engine.stability import summarize_sweep

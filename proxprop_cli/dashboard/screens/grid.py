@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from engine.atomic_files import replacing, storage_errors
 from engine.errors import StorageError
+from engine.numbers import format_number
 from engine.stability import Stability
 from engine.sweep_watch import SweepLook
 from proxprop_cli.dashboard.exports import plain
@@ -25,7 +26,6 @@ from proxprop_cli.dashboard.widgets import stability_cells as cells
 from proxprop_cli.dashboard.widgets.key_line import KeyLine
 from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
 from proxprop_cli.dashboard.widgets.sweep_title import sweep_title
-from proxprop_cli.numbers import format_number
 from proxprop_cli.output import printable
 
 _USER_FILE = 0o666

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from rich.cells import cell_len
 
+from engine.numbers import format_number, short_number
 from engine.stability import CellSummary, Stability
-from proxprop_cli.numbers import format_number, format_tau
 from proxprop_cli.output import printable
 
 Shown = Literal["loss", "accuracy"]
@@ -175,11 +175,11 @@ def halfway(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int
 def detail(table: Stability, row: str, tau: float) -> list[list[str]]:
     """What there is to say of a cell, the first first: lines of pieces, escaped."""
     cell = table.cells.get((row, tau))
-    place = [printable(row), f"tau {format_tau(tau)}"]
+    place = [printable(row), f"tau {short_number(tau)}"]
     if cell is None:
         return [[*place, "not part of the sweep"]]
     if cell.tau_theta is not None:
-        place.append(f"tau_theta {format_tau(cell.tau_theta)}")
+        place.append(f"tau_theta {short_number(cell.tau_theta)}")
     lines = [place + _progress(cell), _failure(cell), _numbers(cell)]
     return [line for line in lines if line]
 

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from engine.numbers import short_number
 from engine.stability import CellSummary, RowSummary, Stability
 from proxprop_cli.dashboard.widgets.stability_cells import (
     BEST,
@@ -35,7 +36,6 @@ from proxprop_cli.dashboard.widgets.stability_layout import (
     arrange,
     name_lines,
 )
-from proxprop_cli.numbers import format_tau
 from proxprop_cli.output import printable
 
 _CURSOR = "◂"
@@ -205,7 +205,7 @@ class StabilityGrid(Widget, can_focus=True):
         if layout.name:
             parts.append(self._part("‹" if more_left else " ", "here"))
         for column in layout.taus:
-            label = format_tau(self._table.taus[column])
+            label = short_number(self._table.taus[column])
             name = "here" if column == self._column else "head"
             # above the last digit of the numbers, which have one column after them
             text = label.rjust(layout.cell - 1)[-max(layout.cell - 1, 0) :]
@@ -235,7 +235,7 @@ class StabilityGrid(Widget, can_focus=True):
         # what may still change stands back
         style = "text" if summary.complete else "quiet"
         if layout.best:
-            best = "-" if summary.best_tau is None else format_tau(summary.best_tau)
+            best = "-" if summary.best_tau is None else short_number(summary.best_tau)
             parts.append(self._part((best if written else "").rjust(layout.best), style))
         if layout.width:
             width = "-" if summary.width is None else f"{summary.width:.1f}"

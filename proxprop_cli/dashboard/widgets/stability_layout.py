@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from engine.numbers import short_number
 from engine.stability import Stability
 from proxprop_cli.dashboard.shorten import without_middle
-from proxprop_cli.numbers import format_tau
 from proxprop_cli.output import printable
 
 TALL = 3
@@ -62,7 +62,7 @@ def arrange(
     most = max(_LEAST_NAME, width // _NAME_SHARE)
     pieces = [piece for row in table.rows for piece in name_lines(printable(row.label), most, tall)]
     name = max(map(cell_len, pieces), default=0) + 2
-    labels = [format_tau(row.best_tau) for row in table.rows if row.best_tau is not None]
+    labels = [short_number(row.best_tau) for row in table.rows if row.best_tau is not None]
     best = max(_BEST, 3 + max(map(len, labels), default=0))
     stable = _WIDTH
     # where it is narrow: first without what can be read from the cells

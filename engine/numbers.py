@@ -19,8 +19,7 @@ def format_number(value: float, width: int = 7) -> str:
     return next((text for text in tries if len(text) <= width), tries[-1])
 
 
-def format_tau(tau: float) -> str:
-    """A step size as short as it goes: ``0.05``, ``1e-5``."""
-    text = f"{tau:.3g}"
-    mantissa, e, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if e else text
+def short_number(value: float) -> str:
+    """Three significant digits as short as it goes: ``0.05``, ``1e-5``, ``2.5e10``."""
+    mantissa, e, exponent = f"{value:.3g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
