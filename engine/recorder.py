@@ -63,6 +63,7 @@ class Recorder:
         self._step = 0
         with StoreReader(run.database) as reader:
             self._kept = {row.step: row.best for row in reader.checkpoints()}
+        self._remove_superseded()
         self._remove_strays()
 
     def record(self, event: Event) -> None:
@@ -119,10 +120,13 @@ class Recorder:
         )
         self._insist(self._writer.commit)
         self._kept[event.step] = event.best
+        self._remove_superseded()
+
+    def _remove_superseded(self) -> None:
         for step in self._superseded():
             self._writer.remove_checkpoint(step)
             self._insist(self._writer.commit)
-            checkpoint.remove(folder, step)
+            checkpoint.remove(self._run.checkpoints, step)
             del self._kept[step]
 
     def _remove_strays(self) -> None:

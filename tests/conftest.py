@@ -5,6 +5,16 @@ import pytest
 from proxprop_cli.__main__ import run
 from tests.cli.terminal import Answer, Terminal
 from tests.engine.small import cache_dir
+from tests.reliability import report
+from tests.reliability.report import measured, rng  # noqa: F401 - fixtures
+
+pytest_addoption = report.add_options
+pytest_report_header = report.header
+pytest_runtest_makereport = report.make_report
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    report.write_tables(config, terminalreporter.stats)
 
 
 @pytest.fixture
