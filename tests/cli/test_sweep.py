@@ -16,6 +16,7 @@ from engine.runs import Runs
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep, all_sweeps
 from tests.cli.terminal import SMALL, Terminal, end
+from tests.reliability.report import FAULTS, promise
 
 GRID = [*SMALL, "--tau", "1,0.05,500", "--methods", "backprop,cg3", "--seeds", "2"]
 LONG = [*SMALL, "--tau", "0.01,0.02,0.03", "--methods", "backprop", "--seeds", "1"]
@@ -120,6 +121,9 @@ def test_a_cell_is_the_run_that_train_makes(terminal):
         assert cell[key] == one.json[key]
 
 
+@promise(
+    FAULTS, "sweep interrupted and started again", "finished runs are kept, none is trained twice"
+)
 def test_a_killed_sweep_goes_on_and_is_the_sweep_it_would_have_been(terminal, tmp_path):
     command = ["sweep-tau", *LONG, "--epochs", "800"]
     undisturbed = Terminal(tmp_path / "other")(*command, "--json")

@@ -20,7 +20,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from engine import checkpoint
 from engine.file_control import FileControl
 from engine.recorder import Recorder, newest_state
 from engine.run import Run
@@ -31,6 +30,12 @@ DIED = 9
 """How a process ends at its sub-step."""
 _FILES = {"open", "write", "flush", "fsync", "replace", "rename", "unlink", "remove", "close"}
 _STORE = {"execute", "executemany", "commit"}
+
+
+def say(text: str) -> None:
+    """Print a line now."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 class Death:
@@ -46,7 +51,7 @@ class Death:
         if event != "c_call" or not _leaves_a_trace(called):
             return
         if self._left == 0:
-            print(called.__name__, flush=True)
+            say(called.__name__)
             os._exit(DIED)
         self._left -= 1
 
@@ -92,9 +97,9 @@ def apart(action: Callable[[], dict[str, Any] | None]) -> tuple[int, str]:
         try:
             result = action()
             if result is not None:
-                print(json.dumps(result), flush=True)
+                say(json.dumps(result))
             os._exit(0)
-        except BaseException:  # the parent is told
+        except BaseException:  # noqa: BLE001 - the parent is told
             traceback.print_exc()
             os._exit(1)
     os.close(theirs)
@@ -117,7 +122,7 @@ def main(folder: Path, cache: Path, every: int) -> None:
         assert finished == 0
         _, result = apart(lambda: outcome(copy))  # noqa: B023
         document = {"before": call, "left": json.loads(left), "outcome": json.loads(result)}
-        print(json.dumps(document), flush=True)
+        say(json.dumps(document))
         shutil.rmtree(copy.path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -50,3 +51,58 @@ def test_death_at_sub_steps(terminal, tmp_path, measured, every):
     measured(
         f"{len(deaths)} of {len(deaths)} sub-steps: {steps.count(6)} old, {steps.count(12)} new"
     )
+
+
+@pytest.mark.timeout(1800)
+@promise(
+    FAULTS,
+    "newest checkpoint truncated, or a bit flipped",
+    "goes on from the one before, says so, and ends the same to the byte",
+)
+@many(5, 100)
+def test_damage_to_the_newest(cli, terminal, tmp_path, rng, measured, times):
+    three = ["train", *TWO_EPOCHS, "--epochs", "3", "--set", "log.keep=3", "--json"]
+    assert cli(*three).code == 0
+    run = Runs(tmp_path / "runs").find("latest")
+    shutil.copytree(run.path, tmp_path / "made")
+    longer = ["resume", run.id, "--epochs", "4", "--json"]
+    assert cli(*longer).code == 0
+    expected = outcome(run)
+    kinds = Counter()
+    for _ in range(times):
+        shutil.rmtree(run.path)
+        shutil.copytree(tmp_path / "made", run.path)
+        kinds[damage(max(run.checkpoints.glob(rng.choice(["*.safetensors", "*.json"]))), rng)] += 1
+        answer = cli(*longer)
+        assert answer.code == 0, answer.err
+        assert "damaged or replaced" in answer.err
+        assert "going on from step 12" in answer.err
+        assert outcome(run) == expected
+    measured(f"{times} of {times}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+
+
+def damage(path, rng):
+    """Cut a file, or flip a bit of it; gives the kind."""
+    content = bytearray(path.read_bytes())
+    if rng.random() < 0.5:
+        path.write_bytes(content[: rng.randrange(len(content))])
+        return "cut"
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+    return "flipped"
+
+
+@promise(FAULTS, "all checkpoints bad", "exit 4, nothing overwritten")
+def test_all_damaged(cli, tmp_path, rng):
+    assert cli("train", *TWO_EPOCHS, "--set", "log.keep=3").code == 0
+    run = Runs(tmp_path / "runs").find("latest")
+    for path in run.checkpoints.glob("*.safetensors"):
+        damage(path, rng)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    answer = cli("resume", run.id, "--epochs", "3")
+    assert answer.code == 4
+    assert len(answer.err.splitlines()) == 1
+    assert "none of its 2 checkpoints can be used" in answer.err
+    now = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    wish = run.path / "desired.json"  # that it is to be trained
+    assert {path: content for path, content in now.items() if path != wish} == before

@@ -16,7 +16,13 @@ from engine.data import load_dataset, prepare
 from engine.data.torchvision_import import import_torchvision
 from engine.errors import DataError
 from tests.engine.data import served
+from tests.reliability.report import BAD_INPUT, promise
 
+DATA_FAULT = promise(
+    BAD_INPUT,
+    "data missing, truncated, with a wrong hash, or no network",
+    "what was expected, where it was looked for, how to get it, exit 3",
+)
 SHARED_USPS = Path(__file__).resolve().parents[4] / "shared" / "data" / "usps"
 
 
@@ -121,6 +127,7 @@ def test_cifar_is_unpacked_channels_first(
     assert arrays.classes == ("plane", "car", "bird", "cat")
 
 
+@DATA_FAULT
 def test_truncated_download(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -133,6 +140,7 @@ def test_truncated_download(
     assert not list(tmp_path.rglob("*.part"))
 
 
+@DATA_FAULT
 def test_wrong_content_names_both_hashes(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -168,6 +176,7 @@ def test_an_archive_that_is_there_is_verified_before_it_is_unpacked(
     assert archive.is_file()  # a user's file is the user's to delete
 
 
+@DATA_FAULT
 def test_missing_on_the_server(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -178,6 +187,7 @@ def test_missing_on_the_server(
     assert "put the file there yourself" in message
 
 
+@DATA_FAULT
 def test_no_network(kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     url = f"{_closed_address()}usps.bz2"
     parts = {"train": [url, "usps.bz2", "0" * 32], "test": [url, "usps.t.bz2", "0" * 32]}

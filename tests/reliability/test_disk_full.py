@@ -1,0 +1,152 @@
+"""A disk that is full for a while: a real small one, and refusals made up at random moments."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import time
+
+import pytest
+
+from engine import atomic_files
+from engine.store import StoreWriter
+from engine.store_reader import StoreReader
+from tests.cli.terminal import Terminal
+from tests.reliability.report import FAULTS, many, promise
+from tests.reliability.trainings import TRAINING, outcome, the_run, undisturbed
+
+_MEGABYTES = 8
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a few megabytes; making one needs the superuser."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_MEGABYTES}m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path):
+    """Take all the room that there is."""
+    with path.open("ab", buffering=0) as stream:
+        for size in (65536, 4096, 512, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    stream.write(bytes(size))
+
+
+@pytest.mark.timeout(3600)
+@promise(
+    FAULTS,
+    "disk full, a real one",
+    "waits with a message, and ends the same to the byte once there is room",
+)
+@many(1, 20)
+def test_a_real_disk_that_is_full(small_disk, terminal, tmp_path, rng, measured, times):
+    expected = undisturbed(terminal, tmp_path / "undisturbed")
+    waited = 0
+    for number in range(times):
+        one = Terminal(small_disk / f"runs{number}")
+        process = one.start("train", *TRAINING, "--plain")
+        one.wait_for_steps(1)
+        time.sleep(rng.uniform(0, 0.5))
+        fill(small_disk / "filler")
+        run = the_run(one)
+        assert run is not None
+        trained_on = until_it_stands(run, process)
+        (small_disk / "filler").unlink()
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        if not trained_on:
+            assert "waiting for storage" in out
+            waited += 1
+        assert outcome(run) == expected
+        subprocess.run(["rm", "-r", str(one.runs)], check=True)
+    assert waited >= 0.8 * times
+    measured(f"{times} of {times}, {waited} of them met it before their end")
+
+
+def until_it_stands(run, process) -> bool:
+    """Wait until nothing more is stored; whether it was at its end by then."""
+    seen, since = -1, time.monotonic()
+    while time.monotonic() - since < 1.5:
+        if process.poll() is not None:
+            return True
+        with StoreReader(run.database) as reader:
+            step = reader.state()["step"]
+        if step != seen:
+            seen, since = step, time.monotonic()
+        time.sleep(0.02)
+    return False
+
+
+@promise(
+    FAULTS,
+    "disk full, refusals at random moments",
+    "waits with a message, and ends the same to the byte once there is room",
+)
+@many(3, 20)
+def test_refused_writes(cli, terminal, tmp_path, rng, measured, times, monkeypatch):
+    short = [*TRAINING, "--epochs", "6"]
+    expected = undisturbed(terminal, tmp_path / "undisturbed", *short)
+    monkeypatch.setattr("engine.recorder._RETRY_SECONDS", 0.0)
+    refused = 0
+    for number in range(times):
+        folder = tmp_path / f"refused{number}"
+        run = begun(cli, folder, short)
+        with monkeypatch.context() as patch:
+            disk = FickleDisk(rng, patch)
+            answer = cli("resume", run.id, "--dir", str(folder))
+        assert answer.code == 0, answer.err
+        assert disk.refused > 0
+        assert "waiting for storage" in answer.out
+        assert outcome(run) == expected
+        refused += disk.refused
+    measured(f"{times} of {times}, {refused} writes refused")
+
+
+class FickleDisk:
+    """Refuses a part of all writes, once training has begun."""
+
+    def __init__(self, rng, patch):
+        self.refused = 0
+        self._rng = rng
+        self._chance = rng.uniform(0.05, 0.6)
+        self._begun = False
+        self._fsync, self._commit = os.fsync, StoreWriter.commit
+        patch.setattr(atomic_files.os, "fsync", self.fsync)
+        patch.setattr(StoreWriter, "commit", lambda writer: self.commit(writer))
+
+    def is_full(self):
+        full = self._begun and self._rng.random() < self._chance
+        self.refused += full
+        return full
+
+    def fsync(self, descriptor):
+        if self.is_full():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._fsync(descriptor)
+
+    def commit(self, writer):
+        (pages,) = writer._connection.execute("PRAGMA page_count").fetchone()
+        most = pages if self.is_full() else 2**30
+        writer._connection.execute(f"PRAGMA max_page_count = {most}")
+        self._commit(writer)
+        self._begun = True
+
+
+def begun(cli, folder, arguments):
+    """A run before its first step."""
+    assert cli("train", *arguments, "--epochs", "0", "--dir", str(folder)).code == 0
+    run = the_run(Terminal(folder))
+    assert run is not None
+    run.save_config(run.config().model_copy(update={"epochs": 6}))
+    return run
