@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEED ?= random
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check-slow clean
+.PHONY: demo test lint check-slow soak clean
 
 demo: $(READY)  ## train on the embedded data set
 	$(BIN)/proxprop train --preset digits-mlp
@@ -20,6 +21,9 @@ lint: $(READY)
 
 check-slow: $(READY)  ## the tests that take long, or need a GPU
 	$(BIN)/python -m pytest -m "slow or gpu"
+
+soak: $(READY)  ## every promise of docs/reliability.md, often; SEED=N repeats a run
+	$(BIN)/python -m pytest -m promise --seed $(SEED) --promises soak.md
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

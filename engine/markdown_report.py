@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,7 @@ def write_report(
     for name in figures:
         lines += ["", f"![{Path(name).stem}]({name})"]
     lines += ["", "## Environment", "", *_facts(facts), "", "## Settings", ""]
-    for row, config in sweep.configs.items():
-        lines += [f"### {_plain(row)}", "", "```yaml", *_settings(config), "```", ""]
+    lines += _settings(sweep)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -205,11 +205,37 @@ def _facts(facts: Mapping[str, Any]) -> list[str]:
     return known or ["No run was begun yet."]
 
 
-def _settings(config: Mapping[str, Any]) -> list[str]:
+def _settings(sweep: Sweep) -> list[str]:
+    """What all rows have in common as YAML, and a table of what differs."""
     import yaml
 
-    text = yaml.safe_dump({**config, "seed": "see above"}, sort_keys=False, allow_unicode=True)
-    return str(text).rstrip().splitlines()
+    of_cells = {"seed", "method.tau"} if sweep.kind == "sweep" else {"seed"}
+    flat = {row: _flatten(config) for row, config in sweep.configs.items()}
+    keys = [key for key in dict.fromkeys(chain(*flat.values())) if key not in of_cells]
+    columns = {key: [config.get(key, "-") for config in flat.values()] for key in keys}
+    shared = {
+        key: values[0] for key, values in columns.items() if values.count(values[0]) == len(values)
+    }
+    text = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
+    lines = ["```yaml", *str(text).rstrip().splitlines(), "```"]
+    differing = [key for key in keys if key not in shared]
+    if differing:
+        rows = [
+            [row, *(str(config.get(key, "-")) for key in differing)] for row, config in flat.items()
+        ]
+        lines += ["", *_table(["row", *differing], rows)]
+    return lines
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Keys as one writes them in ``--set``."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= _flatten(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 
 import pytest
 
@@ -78,8 +79,11 @@ def test_rows_of_one_s_own_and_the_adam_of_fig2(terminal, tmp_path):
     methods = [item["method"] for item in answer.json["figures"]]
     assert methods == ["backprop", "exact", "cg3", "cg5", "cg10"]
     report = (tmp_path / "out" / "report.md").read_text()
-    assert "### backprop adam" in report
-    assert "name: adam" in report
+    settings = report.partition("## Settings")[2]
+    assert "data.name: digits" in settings
+    assert settings.count("batch_size") == 1
+    assert re.search(r"\| backprop adam \| backprop \| .*\| adam \|", settings)
+    assert "method.tau" in settings
 
 
 def test_differences_of_accuracies_are_points_and_nothing_is_hidden():

@@ -16,7 +16,7 @@ from engine.runs import Runs
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep, all_sweeps
 from tests.cli.terminal import SMALL, Terminal, end
-from tests.reliability.report import FAULTS, promise
+from tests.reliability.report import FAULTS, MORE, promise
 
 GRID = [*SMALL, "--tau", "1,0.05,500", "--methods", "backprop,cg3", "--seeds", "2"]
 LONG = [*SMALL, "--tau", "0.01,0.02,0.03", "--methods", "backprop", "--seeds", "1"]
@@ -214,6 +214,7 @@ def test_a_run_that_somebody_pauses_is_told_of_and_goes_on_with_its_sweep(termin
     assert f"run {run}: paused by itself; 'proxprop resume {run}'" in err
 
 
+@promise(MORE, "two sweeps with the same runs at once", "each run is trained once, by one of them")
 def test_two_sweeps_with_the_same_runs_at_the_same_time(terminal):
     larger = [part if part != "0.01,0.02,0.03" else "0.01,0.02,0.03,0.04" for part in LONG]
     one = terminal.start("sweep-tau", *LONG, "--plain")

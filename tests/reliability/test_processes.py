@@ -107,6 +107,26 @@ def test_paused_and_killed(tmp_path, rng, measured, times):
     measured(f"{times} of {times}")
 
 
+@pytest.mark.timeout(600)
+@promise(MORE, "many `watch` processes on a live run", "all follow it, the training is unaffected")
+@many(2, 8)
+def test_many_watch(terminal, window, measured, times):  # noqa: F811
+    process = terminal.start("train", *ENDLESS, "--plain")
+    run = Runs(terminal.runs).find(terminal.wait_for_steps(1))
+    shown = [window("watch", run.id) for _ in range(times)]
+    for one in shown:
+        one.until_shown("running")
+    terminal.wait_for_steps(steps(run) + 20)
+    terminal("stop", run.id)
+    for one in shown:
+        one.until_shown("stopped")
+        one.press("q")
+        assert one.leave() == 0
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    measured(f"{times} at once")
+
+
 @promise(MORE, "a live run is deleted", "refused, exit 5; the run trains on")
 def test_a_live_run_is_not_deleted(terminal):
     process = terminal.start("train", *ENDLESS, "--plain")

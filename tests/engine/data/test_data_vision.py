@@ -16,7 +16,7 @@ from engine.data import load_dataset, prepare
 from engine.data.torchvision_import import import_torchvision
 from engine.errors import DataError
 from tests.engine.data import served
-from tests.reliability.report import BAD_INPUT, promise
+from tests.reliability.report import BAD_INPUT, MORE, promise
 
 DATA_FAULT = promise(
     BAD_INPUT,
@@ -212,6 +212,7 @@ def test_a_root_with_the_files_needs_no_network(
     assert site.asked == []
 
 
+@promise(MORE, "an archive with paths that lead outside", "refused, nothing is written")
 def test_an_archive_can_not_write_outside(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -220,6 +221,7 @@ def test_an_archive_can_not_write_outside(
     assert not list(tmp_path.rglob("escaped"))
 
 
+@promise(MORE, "CIFAR-10's own batches, which are pickles", "read only if their hash is right")
 def test_a_changed_pickle_is_never_loaded(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
