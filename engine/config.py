@@ -115,9 +115,10 @@ def resolve(
     if not isinstance(document.get("description", ""), str):
         raise ConfigError(f"{source}: description: should be text")
     own = _section(top.get("method", {}), "method", source)
-    per_method = _section(document.get("methods") or {}, "methods", source)
+    per_method = _optional_section(document.get("methods"), "methods", source)
     _check_methods(per_method, source)
-    chosen = method or overrides.pop("method.name", None) or own.get("name") or "exact"
+    told = (method, overrides.pop("method.name", None), own.get("name"), "exact")
+    chosen = next(name for name in told if name is not None)
     top["method"] = {**own, "name": chosen}
     if isinstance(top.get("model", {}), Mapping):
         top["model"] = {"kind": "mlp", **top.get("model", {})}
@@ -203,12 +204,12 @@ def _family(method: str) -> str:
 def _check_methods(per_method: Mapping[str, Any], source: str) -> None:
     """Refuse a mistake also in the settings of methods that this run does not use."""
     for name, settings in per_method.items():
-        where = f"methods.{name}"
+        where = f"methods.{name}" if len(name) <= 60 else f"methods.{name[:57]}..."
         if name != "cg" and not METHOD.fullmatch(str(name)):
             raise ConfigError(
                 f"{source}: unknown key '{where}'; expected 'backprop', 'exact', 'cg' or 'cgN'"
             )
-        document = _by_section(_section(settings or {}, where, source))
+        document = _by_section(_optional_section(settings, where, source))
         unknown = unknown_in(document, known_keys())
         if unknown:
             raise ConfigError(f"{source}: {where}: {unknown_key(unknown, RunConfig)}")
@@ -221,6 +222,10 @@ def _by_section(settings: Mapping[str, Any]) -> Document:
         part = {key: value} if isinstance(value, Mapping) else {"method": {key: value}}
         document = merge(document, part)
     return document
+
+
+def _optional_section(value: object, name: str, source: str) -> Mapping[str, Any]:
+    return {} if value is None else _section(value, name, source)
 
 
 def _section(value: object, name: str, source: str) -> Mapping[str, Any]:

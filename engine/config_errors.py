@@ -60,6 +60,9 @@ def explain(error: ValidationError, root: type[BaseModel]) -> Finding:
             f"{key}.kind", f"{key}.kind: should be 'mlp' or 'convnet', found {short(value)}"
         )
     field = _field(root, path, kind)
+    if first["type"] == "too_long":
+        most, count = first["ctx"]["max_length"], len(first["input"])
+        return Finding(key, f"{key}: should be a list of at most {most} integers, found {count:,}")
     # a constraint on the length of a text is clearer in pydantic's words
     allowed = None if first["type"].startswith("string_too") else field and _allowed(field)
     if allowed and path[-1].isdigit():
@@ -81,6 +84,7 @@ def unknown_key(key: str, root: type[BaseModel], kind: str | None = None) -> str
         if key in keys(root, kind=other):
             return f"unknown key '{key}' for model.kind '{kind}'; it belongs to '{other}'"
     near = _nearest(key, root, kind)
+    key = key if len(key) <= 60 else f"{key[:57]}..."
     if near:
         return f"unknown key '{key}'; did you mean {' or '.join(repr(name) for name in near)}?"
     return f"unknown key '{key}'; known keys: {', '.join(_siblings(key, root, kind))}"

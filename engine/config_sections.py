@@ -9,7 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], Field(strict=False)]
+Sizes = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...],
+    Field(strict=False, max_length=1000),
+]
 
 Precision = Literal["float32", "tf32", "bf16"]
 
@@ -177,6 +180,9 @@ class LogConfig(Section):
 
     trace_every: int = Field(default=50, ge=0)
     """Solver statistics of every layer at the first step and each so many steps; 0: never."""
+    full_steps: int = Field(default=100_000, ge=1)
+    """Metrics of every step are kept up to this one, then of every 10th up to ten times as many
+    steps, then of every 100th, and so on."""
     checkpoint_minutes: Positive = 5.0
     """A checkpoint within an epoch after so many minutes of training."""
     checkpoint_epochs: int = Field(default=1, ge=1)

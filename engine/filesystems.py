@@ -1,4 +1,5 @@
-"""On which kind of file system a folder lies, because SQLite's WAL is unsafe over a network."""
+"""Folders: those that ``~`` stands for, and on which kind of file system one lies, because SQLite's
+WAL is unsafe over a network."""
 
 from __future__ import annotations
 
@@ -13,6 +14,17 @@ _NETWORK = re.compile(
     r"|orangefs|pvfs2|smb.*|vboxsf|virtiofs"
     r"|fuse\.(ceph|davfs2?|gcsfuse|glusterfs|goofys|juicefs|rclone|s3fs|smbnetfs|sshfs|vmhgfs.*)"
 )
+
+
+def home_expanded(text: str) -> Path:
+    """A path whose ``~`` or ``~user`` is the folder it stands for.
+
+    Where there is no such user it is left as it is, as a shell does.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def require_local(folder: Path) -> None:

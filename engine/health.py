@@ -181,6 +181,7 @@ def _trouble(run: Run) -> str:
     try:
         run.config()
         with StoreReader(run.database) as reader:
+            reader.state()
             rows = reader.checkpoints()
         uri = f"{run.database.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:

@@ -88,7 +88,8 @@ def is_locked(path: Path) -> bool:
     """
     with storage_errors(path):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            # a pipe in its place would wait for somebody to write
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return False
         try:

@@ -28,6 +28,7 @@ from engine.events import (
 from engine.run import Run
 from engine.store import StoreWriter
 from engine.store_reader import CheckpointRow, StoreReader
+from engine.thinning import thin
 
 _RETRY_SECONDS = 1.0
 Listener = Callable[[Event], None]
@@ -40,7 +41,7 @@ class Recorder:
     Where the disk is full, training waits until there is room, or until it is told to stop.
 
     :param snapshot: gives the trainer's state of this moment.
-    :param keep: says how many checkpoints are kept.
+    :param keep: says how many checkpoints are kept, and which steps' metrics.
     :param listener: told of warnings that come up here.
     """
 
@@ -58,6 +59,7 @@ class Recorder:
         self._control = control
         self._snapshot = snapshot
         self._keep = keep.keep
+        self._full_steps = keep.full_steps
         self._keep_best = keep.keep_best
         self._listener = listener
         self._step = 0
@@ -74,7 +76,8 @@ class Recorder:
         self._step = event.step if not isinstance(event, StepsDone) else event.steps[-1]
         match event:
             case StepsDone():
-                self._writer.append_block(event.steps, event.values)
+                kept = thin(event, self._full_steps)
+                self._writer.append_block(kept.steps, kept.values)
                 self._writer.set_state({"step": self._step})
             case EpochDone():
                 metrics = dict(event.metrics)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.atomic_files import replacing, storage_errors
 from engine.control import Desired
-from engine.errors import StorageError
+from engine.errors import ConfigError, StorageError
 from engine.locks import RunLock, is_locked
 from engine.store_reader import StoreReader
 
@@ -72,18 +72,21 @@ class Run:
     @property
     def name(self) -> str | None:
         """The label in the configuration, read without parsing all of it (which is slow)."""
-        import yaml
+        from engine import strict_yaml
 
         try:
-            found = _NAME_LINES.search(self._config_file.read_text(encoding="utf-8"))
-            name = yaml.safe_load(found[0])["name"] if found else None
-        except (OSError, ValueError, yaml.YAMLError):
+            found = _NAME_LINES.search(self._config_bytes().decode())
+            name = strict_yaml.parse(found[0], self.id)["name"] if found else None
+        except (ConfigError, StorageError, UnicodeDecodeError):
             return None
         return name if isinstance(name, str) else None
 
     def exists(self) -> bool:
-        """Whether there is a run in the folder."""
-        return self._config_file.is_file()
+        """Whether there is a run in the folder; also if it can not be looked into."""
+        try:
+            return self._config_file.is_file()
+        except OSError:
+            return True
 
     def config(self) -> RunConfig:
         """What the run does.
@@ -95,10 +98,8 @@ class Run:
         from engine.config import validate
 
         source = f"{self.id}/{self._config_file.name}"
-        with storage_errors(self._config_file):
-            content = self._config_file.read_bytes()
         try:
-            text = content.decode()
+            text = self._config_bytes().decode()
         except UnicodeDecodeError as error:
             raise StorageError(f"{self._config_file}: not UTF-8 text") from error
         return validate(strict_yaml.parse(text, source), source=source)
@@ -132,6 +133,8 @@ class Run:
     def request(self) -> Request | None:
         """The last word of a person; none if there is none that can be read."""
         try:
+            if not self.request_file.is_file():
+                return None  # opening a pipe would wait for somebody to write
             with self.request_file.open("rb") as stream:
                 found = json.loads(stream.read(_MAX_REQUEST_BYTES))
             return Request(Desired(found["desired"]), str(found.get("reason", "")))
@@ -178,6 +181,12 @@ class Run:
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _config_bytes(self) -> bytes:
+        from engine.strict_yaml import MAX_BYTES
+
+        with storage_errors(self._config_file), self._config_file.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
 
     def _stored_status(self) -> str:
         with StoreReader(self.database) as reader:

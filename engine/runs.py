@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from engine.atomic_files import PRIVATE_FILE, PRIVATE_FOLDER, storage_errors, sync_folder
 from engine.errors import ConfigError, StorageError
-from engine.filesystems import require_local
+from engine.filesystems import home_expanded, require_local
 from engine.run import Run
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def default_root() -> Path:
     """Where runs live: ``$PROXPROP_DIR``, else ``proxprop/runs`` in the user's data folder."""
     chosen = os.environ.get("PROXPROP_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return home_expanded(chosen)
     # costs time at every start and is not needed where the variable or an option is given
     import platformdirs
 

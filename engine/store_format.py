@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from engine.errors import StorageError, StorageFullError
+
+_T = TypeVar("_T")
 
 VERSION = 1
 """Of the schema, kept as SQLite's ``user_version``."""
@@ -88,6 +91,93 @@ def database_errors(path: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise StorageFullError(f"{path}: {error}; free some space and try again") from error
         raise StorageError(f"{path}: {error}") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Report a store whose rows are not what the writer puts there, as :func:`database_errors` does
+    what SQLite refuses.
+
+    :raises StorageError: one line about ``path``.
+    """
+    try:
+        with database_errors(path):
+            yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise StorageError(f"{path}: damaged: {text}") from error
+
+
+def of_type(value: Any, kind: type[_T]) -> _T:
+    """The value, which SQLite would keep in any column whatever its type.
+
+    :raises TypeError: it is of another type.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, found {_short(value)}")
+    return value
+
+
+def check_state(state: Mapping[str, Any]) -> None:
+    """Refuse values of known keys that the writer does not put there.
+
+    :raises ValueError: with the key and the value.
+    """
+    for key, is_right in _STATE.items():
+        if key in state and not is_right(state[key]):
+            raise ValueError(f"state {key!r} is {_short(state[key])}")
+    brief = state.get("config", {})
+    for key in _BRIEF_NUMBERS:
+        if not (brief.get(key) is None or _is_number(brief[key])):
+            raise ValueError(f"state 'config': {key} is {_short(brief[key])}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    """NaN and infinities too; no integer that is too large for a float."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
+    return whole or isinstance(value, float)
+
+
+def _is_from_0_to(most: float) -> Callable[[Any], bool]:
+    return lambda value: _is_number(value) and 0 <= value <= most
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and _is_from_0_to(2**63)(value)
+
+
+def _holds(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(is_right, value.values()))
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | bool) or _is_number(value)
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+_LATEST = 1e11
+"""A moment in seconds since the epoch beyond which calendars end."""
+_STATE: dict[str, Callable[[Any], bool]] = {
+    "status": _is_text,
+    "reason": _is_text,
+    "created": _is_from_0_to(_LATEST),
+    "updated": _is_from_0_to(_LATEST),
+    "step": _is_count,
+    "epoch": _is_from_0_to(1e9),
+    "side_by_side": _is_count,
+    "metrics": _holds(_is_number),
+    "config": _holds(_is_plain),
+    "environment": _holds(_is_plain),
+}
+_BRIEF_NUMBERS = ("tau", "tau_theta", "seed", "epochs", "max_seconds", "batch_size")
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:

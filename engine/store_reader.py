@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from engine.atomic_files import storage_errors
 from engine.errors import StorageError
-from engine.store_format import check_version, database_errors
+from engine.store_format import check_state, check_version, database_errors, of_type, reading
 
 if TYPE_CHECKING:
     # numpy is loaded by what returns arrays, so that looking at a run's state is quick
@@ -68,7 +69,9 @@ class StoreReader:
         :raises StorageError: it is missing, damaged or of another version.
         """
         self.path = path
-        if not path.is_file():
+        with storage_errors(path):
+            is_file = path.is_file()
+        if not is_file:
             raise StorageError(f"{path}: expected the database of a run, found no file")
         with database_errors(path):
             self._connection = _connect(path)
@@ -102,7 +105,11 @@ class StoreReader:
 
     def state(self) -> dict[str, Any]:
         """All that the writer set: ``status``, ``created``, ``updated`` and more."""
-        return {key: json.loads(value) for key, value in self._fetch("SELECT * FROM state")}
+        with reading(self.path):
+            rows = self._fetch("SELECT key, value FROM state")
+            state = {key: json.loads(value) for key, value in rows}
+            check_state(state)
+        return state
 
     def keys(self) -> tuple[str, ...]:
         """Keys of metrics that have a value, sorted."""
@@ -127,8 +134,9 @@ class StoreReader:
             " WHERE key_id = (SELECT id FROM keys WHERE name = ?) AND step > ? ORDER BY step",
             (key, after_step),
         )
-        steps = np.fromiter((step for step, _ in rows), np.int64, len(rows))
-        values = np.fromiter((float(value) for _, value in rows), np.float64, len(rows))
+        with reading(self.path):
+            steps = np.fromiter((step for step, _ in rows), np.int64, len(rows))
+            values = np.fromiter((float(value) for _, value in rows), np.float64, len(rows))
         return steps, values
 
     def buckets(self, key: str, limit: int) -> Buckets:
@@ -136,14 +144,16 @@ class StoreReader:
         several times cheaper than reading every value."""
         from engine.store_buckets import read_buckets
 
-        return read_buckets(self._fetch, key, limit)
+        with reading(self.path):
+            return read_buckets(self._fetch, key, limit)
 
     def samples(self, key: str, limit: int) -> Buckets:
         """The last value of each bucket alone: for a metric that only grows, such as time; cheaper
         still."""
         from engine.store_buckets import read_samples
 
-        return read_samples(self._fetch, key, limit)
+        with reading(self.path):
+            return read_samples(self._fetch, key, limit)
 
     def latest(self, keys: Sequence[str], count: int) -> list[tuple[int, dict[str, float]]]:
         """Some metrics at the latest steps that have the first one, oldest first.
@@ -164,8 +174,9 @@ class StoreReader:
                 f" (SELECT id FROM keys WHERE name = ?) AND step IN ({marks})",
                 (key, *found),
             )
-            for step, value in rows:
-                found[step][key] = float(value)
+            with reading(self.path):
+                for step, value in rows:
+                    found[step][key] = float(value)
         return list(found.items())
 
     def rows(self) -> Iterator[tuple[int, str, float]]:
@@ -190,23 +201,25 @@ class StoreReader:
             " WHERE step > ? AND (? IS NULL OR layer = ?) ORDER BY step, layer, iteration",
             (after_step, layer, layer),
         )
-        return [_trace(list(group)) for _, group in groupby(rows, key=itemgetter(0, 1))]
+        with reading(self.path):
+            return [_trace(list(group)) for _, group in groupby(rows, key=itemgetter(0, 1))]
 
     def last_traces(self) -> list[SolverTrace]:
         """Those of the latest step that has any."""
         ((step,),) = self._fetch("SELECT max(step) FROM solves")
-        return [] if step is None else self.traces(after_step=step - 1)
+        with reading(self.path):
+            return [] if step is None else self.traces(after_step=step - 1)
 
     def events(self, after_id: int = 0) -> list[EventRow]:
         """Facts in the order they were stored.
 
         :param after_id: leave out this one and all before it.
         """
-        rows = self._fetch("SELECT * FROM events WHERE id > ? ORDER BY id", (after_id,))
-        return [
-            EventRow(number, step, time, kind, json.loads(payload))
-            for number, step, time, kind, payload in rows
-        ]
+        rows = self._fetch(
+            "SELECT id, step, time, kind, payload FROM events WHERE id > ? ORDER BY id", (after_id,)
+        )
+        with reading(self.path):
+            return [_event(*row) for row in rows]
 
     def checkpoints(self) -> list[CheckpointRow]:
         """What can be gone on from, newest first."""
@@ -214,16 +227,16 @@ class StoreReader:
             "SELECT step, tensors_sha256, json_sha256, reason, epoch, best, time FROM checkpoints"
             " ORDER BY step DESC"
         )
-        return [
-            CheckpointRow(step, tensors, sidecar, reason, epoch, bool(best), time)
-            for step, tensors, sidecar, reason, epoch, best, time in rows
-        ]
+        with reading(self.path):
+            return [_checkpoint(*row) for row in rows]
 
     def _numbered_keys(self) -> list[tuple[str, int]]:
-        return self._fetch(
+        rows = self._fetch(
             "SELECT name, id FROM keys"
             " WHERE EXISTS (SELECT 1 FROM metric_values WHERE key_id = id) ORDER BY name"
         )
+        with reading(self.path):
+            return [(of_type(name, str), of_type(number, int)) for name, number in rows]
 
     def _column(self, name: str, number: int) -> Iterator[tuple[int, str, float]]:
         cursor = self._connection.execute(
@@ -232,12 +245,12 @@ class StoreReader:
             (number,),
         )
         for step, value in cursor:
-            yield step, name, float(value)
+            yield of_type(step, int), name, float(value)
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:
         """Let all reads within see the same state; a snapshot within a snapshot is the same one."""
-        with database_errors(self.path):
+        with reading(self.path):
             outermost = not self._connection.in_transaction
             if outermost:
                 self._connection.execute("BEGIN")
@@ -286,20 +299,39 @@ def _open(path: Path, options: str) -> sqlite3.Connection:
     return connection
 
 
+def _event(number: int, step: Any, time: Any, kind: Any, payload: Any) -> EventRow:
+    content = of_type(json.loads(payload), dict)
+    return EventRow(number, of_type(step, int), float(time), of_type(kind, str), content)
+
+
+def _checkpoint(
+    step: Any, tensors: Any, sidecar: Any, reason: Any, epoch: Any, best: Any, time: Any
+) -> CheckpointRow:
+    return CheckpointRow(
+        of_type(step, int),
+        of_type(tensors, str),
+        of_type(sidecar, str),
+        of_type(reason, str),
+        of_type(epoch, int),
+        bool(best),
+        float(time),
+    )
+
+
 def _trace(rows: list[tuple[Any, ...]]) -> SolverTrace:
     from engine.events import SolverTrace
 
     step, layer, form, solver, size, beta, products, iterations, reason, true, cosine, _ = rows[0]
     return SolverTrace(
-        step=step,
-        layer=layer,
+        step=of_type(step, int),
+        layer=of_type(layer, str),
         form=form,
-        solver=solver,
-        size=size,
+        solver=of_type(solver, str),
+        size=of_type(size, int),
         beta=float(beta),
-        products=products,
-        iterations=iterations,
-        stop_reason=reason,
+        products=float(products),
+        iterations=of_type(iterations, int),
+        stop_reason=of_type(reason, str),
         residuals=tuple(float(row[-1]) for row in rows if row[-1] is not None),
         true_residual=float(true),
         descent_cosine=float(cosine),

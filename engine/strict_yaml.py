@@ -2,7 +2,8 @@
 
 Scalars follow YAML 1.2's core schema: ``1e-3`` is a number, ``no`` and ``on`` are text and
 ``2020-01-01`` is no date. Refused are duplicate keys, anchors and aliases, tags, keys that are not
-text, nesting without bound and documents over 1 MiB. Every fault is a :class:`ConfigError` of one
+text, nesting without bound, documents over 1 MiB and documents that would take long to read: those
+of very many lines or values. Every fault is a :class:`ConfigError` of one
 line, ``source:line:column: expected ...``.
 """
 
@@ -21,6 +22,11 @@ MAX_BYTES = 1 << 20
 """Largest document, in bytes of UTF-8."""
 MAX_DEPTH = 32
 """Deepest nesting of mappings and lists."""
+MAX_LINES = 20_000
+"""Most lines of a document."""
+MAX_TOKENS = 20_000
+"""Most keys, values and marks between them: PyYAML takes 14 µs and 350 bytes for each, so that a
+list of 1 MiB would cost 14 s and 300 MB."""
 
 _CONSTANTS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -29,6 +35,7 @@ _CONSTANTS: dict[str, bool | None] = {
 }
 _INT = re.compile(r"[-+]?[0-9]+")
 _BASED_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_MAX_DIGITS = 100
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _INFINITY_OR_NAN = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -151,18 +158,30 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self._source = source
         self._depth = 0
+        self._tokens = 0
 
     def fail(self, mark: Any, message: str) -> NoReturn:
         raise ConfigError(f"{self._source}:{mark.line + 1}:{mark.column + 1}: {message}")
 
+    def fetch_more_tokens(self) -> None:
+        self._tokens += 1
+        if self._tokens > MAX_TOKENS:
+            mark = self.get_mark()
+            self.fail(mark, f"expected at most {MAX_TOKENS:,} keys and values")
+        super().fetch_more_tokens()
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            self.fail(event.start_mark, f"expected a value, found the alias '*{event.anchor}'")
+            alias = _cut(f"'*{event.anchor}'")
+            self.fail(event.start_mark, f"expected a value, found the alias {alias}")
         if event.anchor is not None:
-            self.fail(event.start_mark, f"expected a value, found the anchor '&{event.anchor}'")
+            anchor = _cut(f"'&{event.anchor}'")
+            self.fail(event.start_mark, f"expected a value, found the anchor {anchor}")
         if event.tag is not None:
-            self.fail(event.start_mark, f"expected a plain value, found the tag {event.tag!r}")
+            self.fail(
+                event.start_mark, f"expected a plain value, found the tag {_short(event.tag)}"
+            )
         if self._depth >= MAX_DEPTH:
             self.fail(event.start_mark, f"expected at most {MAX_DEPTH} levels of nesting")
         self._depth += 1
@@ -201,6 +220,8 @@ class _Loader(yaml.SafeLoader):
 def _compose(text: str, source: str) -> tuple[yaml.Node | None, _Loader]:
     """The document's node, or none where it is empty; no alias, anchor or tag in it."""
     loader: _Loader | None = None
+    if sum(map(text.count, "\n\r\x85\u2028\u2029")) >= MAX_LINES + text.count("\r\n"):
+        raise ConfigError(f"{source}: expected at most {MAX_LINES:,} lines, found more")
     try:
         loader = _Loader(text, source)
         return loader.get_single_node(), loader
@@ -230,12 +251,12 @@ def _resolve(text: str) -> Any:
     """A plain scalar by YAML 1.2's core schema; :raises ValueError: for an absurd integer."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
-    if _INT.fullmatch(text):
-        if len(text) > 100:
-            raise ValueError(f"expected a number of at most 100 digits, found {_short(text)}")
-        return int(text)
-    if _BASED_INT.fullmatch(text):
-        return int(text, 0)
+    if _INT.fullmatch(text) or _BASED_INT.fullmatch(text):
+        if len(text) > _MAX_DIGITS:
+            raise ValueError(
+                f"expected a number of at most {_MAX_DIGITS} digits, found {_short(text)}"
+            )
+        return int(text, 0 if _BASED_INT.fullmatch(text) else 10)
     if _FLOAT.fullmatch(text):
         return float(text)
     if _INFINITY_OR_NAN.fullmatch(text):
@@ -255,7 +276,10 @@ def _kind(node: yaml.Node) -> str:
 
 
 def _short(text: str) -> str:
-    shown = ascii(text) if _NOT_TEXT.search(text) else repr(text)
+    return _cut(ascii(text) if _NOT_TEXT.search(text) else repr(text))
+
+
+def _cut(shown: str) -> str:
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 

@@ -109,7 +109,7 @@ def load_sweep(root: Path, id: str) -> Sweep:
     if not _ID.fullmatch(id):
         raise ConfigError(f"invalid sweep id {id!r}: use up to 64 of a-z, 0-9 and -")
     path = sweep_file(root, id)
-    if not path.is_file():
+    if not is_sweep(root, id):
         raise ConfigError(f"no sweep {id!r} in {root}")
     with storage_errors(path), path.open("rb") as stream:
         content = stream.read(MAX_BYTES + 1)
@@ -139,7 +139,7 @@ def sweep_ids(root: Path) -> list[str]:
             names = [entry.name for entry in os.scandir(root) if not entry.is_symlink()]
         except FileNotFoundError:
             return []
-        return sorted(n for n in names if _ID.fullmatch(n) and sweep_file(root, n).is_file())
+        return sorted(n for n in names if _ID.fullmatch(n) and is_sweep(root, n))
 
 
 def read_sweeps(root: Path) -> tuple[list[Sweep], dict[str, str]]:
@@ -173,6 +173,14 @@ def unreadable_sweeps(root: Path) -> dict[str, str]:
     :raises StorageError: the folder can not be listed.
     """
     return read_sweeps(root)[1]
+
+
+def is_sweep(root: Path, id: str) -> bool:
+    """Whether there is a file of a sweep; not in a folder that can not be looked into."""
+    try:
+        return sweep_file(root, id).is_file()
+    except OSError:
+        return False
 
 
 def sweep_file(root: Path, id: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Any
@@ -15,12 +16,19 @@ from proxprop_cli.output import Output
 # Typer shows this class to the world only as the parent of another
 _UsageError: Any = typer.BadParameter.__base__
 
+_LONGEST = 1000
+"""Of an error: what was given may be in it, and a person is to read it."""
+
 
 def main() -> None:
     """Run the command line."""
     # Arrays of a layer's size are made anew in every step; with huge pages the kernel has 500
     # times fewer of them to hand out. Read by torch when it is imported, on Linux only.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal that has no letter for a part of a name still shows the rest
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -54,7 +62,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: Exit) -> int:
-    Output().note("proxprop: " + " ".join(message.splitlines()))
+    line = " ".join(message.splitlines())
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+    Output().note(f"proxprop: {line}")
     return code
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine import strict_yaml
 from engine.errors import ConfigError
+from engine.filesystems import home_expanded
 
 
 def names() -> tuple[str, ...]:
@@ -30,7 +31,7 @@ def load(name_or_path: str) -> tuple[dict[str, Any], str]:
     :raises ConfigError: no such preset or file, or not the YAML that is accepted.
     """
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        path = Path(name_or_path).expanduser()
+        path = home_expanded(name_or_path)
         return strict_yaml.read(path), str(path)
     if name_or_path not in names():
         raise ConfigError(_unknown(name_or_path))
@@ -40,9 +41,16 @@ def load(name_or_path: str) -> tuple[dict[str, Any], str]:
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    if Path(name).is_file():
+    if _is_file(name):
         hint = f"; for the file write './{name}'"
     return f"unknown preset {name!r}{hint} (presets: {', '.join(names())}, or a FILE.yaml)"
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:
+        return False  # a name that is too long
 
 
 def _folder() -> Path:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxprop_cli.sweeping import How
 
 _COLUMNS = ["method", "tau", "figure", "paper", "ours (mean)", "difference"]
-_X_AXES = ("epoch", "wall", "work")
+_X_AXES = ("epoch", "train", "work")
 _ACCURACIES = ("val_accuracy", "test_accuracy")
 _USER_FILE = 0o666
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from engine.data.arrays import Arrays, Progress, Source
 from engine.errors import DataError
+from engine.filesystems import home_expanded
 
 _FORMAT = 1
 _ATTEMPTS = 10
@@ -38,7 +39,7 @@ def default_data_dir() -> Path:
     """``$PROXPROP_DATA_DIR``, or the platform's cache folder for this program."""
     chosen = os.environ.get("PROXPROP_DATA_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return home_expanded(chosen)
     from platformdirs import user_cache_path
 
     return user_cache_path("proxprop") / "data"
@@ -67,11 +68,19 @@ def decoded(source: Source, cache_dir: Path, progress: Progress) -> Decoded:
 
 
 def _fingerprint(source: Source, files: Sequence[Path]) -> str:
-    """Changes when the files or what is made of them do; contents are not read."""
+    """Changes when the files or what is made of them do; contents are not read.
+
+    :raises DataError: a file has gone meanwhile.
+    """
     digest = hashlib.sha256(f"{_FORMAT} {source!r}".encode())
     for path in files:
-        status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: can not be read ({error.strerror})") from None
+        text = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        # a name of bytes that are not UTF-8
+        digest.update(text.encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 

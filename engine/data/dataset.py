@@ -16,6 +16,7 @@ from engine.data.cache import Decoded, decoded
 from engine.data.digits import Digits
 from engine.data.imagefolder import image_folder
 from engine.errors import ConfigError
+from engine.filesystems import home_expanded
 
 _STATISTICS_CHUNK = 2000
 
@@ -94,7 +95,7 @@ def source_of(config: DataConfig, cache_dir: Path) -> Source:
         return image_folder(config.root, config.image_size)
     from engine.data.vision import Vision
 
-    root = Path(config.root).expanduser() if config.root else cache_dir / config.name
+    root = home_expanded(config.root) if config.root else cache_dir / config.name
     return Vision(config.name, root)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,6 +18,7 @@ from PIL import Image
 
 from engine.data.arrays import Arrays, Progress
 from engine.errors import ConfigError, DataError
+from engine.filesystems import home_expanded
 
 _SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
@@ -91,10 +94,18 @@ class ImageFolder:
         return classes, train, test
 
     def _decode(self, paths: list[Path], progress: Progress) -> NDArray[np.uint8]:
-        try:
-            return self._decode_as("L" if _is_grey(paths[0]) else "RGB", paths, progress)
-        except _NotGreyError:
-            return self._decode_as("RGB", paths, progress)
+        with warnings.catch_warnings():
+            # Pillow warns of what it can read all the same; what it can not is an error below
+            warnings.simplefilter("ignore")
+            try:
+                return self._decode_as("L" if _is_grey(paths[0]) else "RGB", paths, progress)
+            except _NotGreyError:
+                return self._decode_as("RGB", paths, progress)
+            except MemoryError:
+                raise DataError(
+                    f"{self.root}: {len(paths):,} images of this size do not fit into memory; "
+                    "set data.image_size to make all smaller"
+                ) from None
 
     def _decode_as(self, mode: str, paths: list[Path], progress: Progress) -> NDArray[np.uint8]:
         channels = 1 if mode == "L" else 3
@@ -123,7 +134,12 @@ class ImageFolder:
 
     def _read(self, path: Path, mode: str) -> NDArray[Any]:
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
+                if image.width * image.height > _MAX_PIXELS:
+                    raise ValueError(f"{image.width}x{image.height} pixels, too many")
+                if image.mode.startswith(("I", "F")):
+                    # Pillow would cut off everything above 255
+                    raise ValueError("more than 8 bits a channel; convert it to 8")
                 if mode == "L" and image.mode not in _GREY:
                     raise _NotGreyError
                 pixels = image.convert(mode)
@@ -132,12 +148,18 @@ class ImageFolder:
                 return np.asarray(pixels)
         except _NotGreyError:
             raise
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = str(error).removesuffix(f" {str(path)!r}")
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
+            reason = str(error).removesuffix(f" {str(path)!r}") or type(error).__name__
             raise DataError(f"{path}: not an image ({reason}); remove or replace it") from None
 
 
 _GREY = ("1", "L")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Whatever a file is called, no other decoder sees it: some start other programs."""
+_MAX_PIXELS = 1 << 26
+"""Of one image; a small file can declare any number, and every core decodes one at a time."""
 
 
 class _NotGreyError(Exception):
@@ -146,32 +168,49 @@ class _NotGreyError(Exception):
 
 def _is_grey(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             return image.mode in _GREY
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # noqa: BLE001 - decoders raise anything on damaged files
         return False  # decoding will say what is wrong
 
 
 def _folders(base: Path) -> list[str]:
     if not base.is_dir():
         return []
-    return sorted(
-        entry.name for entry in os.scandir(base) if entry.is_dir() and entry.name[0] != "."
-    )
+    with _listing(base):
+        return sorted(
+            entry.name for entry in os.scandir(base) if _is(entry.is_dir) and entry.name[0] != "."
+        )
 
 
 def _files(base: Path, classes: tuple[str, ...]) -> Iterator[Labelled]:
     for label, name in enumerate(classes):
         folder = base / name
         if folder.is_dir():
-            names = sorted(
-                entry.name
-                for entry in os.scandir(folder)
-                if Path(entry.name).suffix.lower() in _SUFFIXES
-                and entry.name[0] != "."
-                and entry.is_file()
-            )
+            with _listing(folder):
+                names = sorted(
+                    entry.name
+                    for entry in os.scandir(folder)
+                    if Path(entry.name).suffix.lower() in _SUFFIXES
+                    and entry.name[0] != "."
+                    and _is(entry.is_file)
+                )
             yield from ((folder / name, label) for name in names)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:
+        return False  # a link to itself
+
+
+@contextmanager
+def _listing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{folder}: can not be listed ({error.strerror})") from None
 
 
 def image_folder(root: str | None, size: int | None) -> ImageFolder:
@@ -183,4 +222,4 @@ def image_folder(root: str | None, size: int | None) -> ImageFolder:
         raise ConfigError(
             "data.root: data.name 'imagefolder' needs a folder; add --set data.root=FOLDER"
         )
-    return ImageFolder(Path(root).expanduser(), size)
+    return ImageFolder(home_expanded(root), size)

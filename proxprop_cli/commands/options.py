@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 8
+_LABEL_LENGTH = 200
 
 
 def complete_presets(incomplete: str) -> list[str]:
@@ -166,11 +167,11 @@ def find(store: Runs, ref: str) -> Run | Sweep:
     :raises StorageError: a sweep is meant that can not be read.
     """
     from engine.runs import is_valid_id
-    from engine.sweeps import load_sweep, sweep_file, sweep_ids
+    from engine.sweeps import is_sweep, load_sweep, sweep_ids
 
     path = store.root / ref
     if is_valid_id(ref):
-        if not path.is_symlink() and sweep_file(store.root, ref).is_file():
+        if not path.is_symlink() and is_sweep(store.root, ref):
             return load_sweep(store.root, ref)
         if path.exists() or path.is_symlink():
             return store.find(ref)
@@ -210,17 +211,18 @@ def build_config(
     :raises ConfigError: one line on what is wrong.
     """
     from engine.config import resolve
+    from engine.filesystems import home_expanded
     from proxprop_cli.presets import load
 
     document, source = load(preset)
     overrides = parse_assignments(assignments or [])
     overrides |= {key: value for key, value in values.items() if value is not None}
-    overrides.setdefault("preset", preset)
+    overrides.setdefault("preset", preset[-_LABEL_LENGTH:])
     config = resolve(document, method=method, overrides=overrides, source=source)
     if config.data.root is None:
         return config
     # a run may be resumed from another folder
-    root = str(Path(config.data.root).expanduser().absolute())
+    root = str(home_expanded(config.data.root).absolute())
     return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StorageError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, duration, moment, number, percent
 
@@ -51,7 +51,11 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
     found: list[dict[str, Any]] = []
     for sweep in sweeps:
         states = read_cells(root, sweep)
-        live = Run(root / sweep.id).is_live()
+        try:
+            live = Run(root / sweep.id).is_live()
+        except StorageError as error:
+            unreadable[sweep.id] = str(error)
+            continue
         found.append(
             {
                 "id": sweep.id,

@@ -31,6 +31,9 @@ def train(
 
     In a terminal this opens the dashboard; leaving it may let the training go on. With --plain,
     and where there is no terminal, Ctrl-C keeps the state and stops; 'proxprop resume' goes on.
+
+    Metrics of every step are kept up to step 100,000 (log.full_steps), from there on of every 10th,
+    beyond a million steps of every 100th, and so on.
     """
     config = opt.build_config(
         preset,

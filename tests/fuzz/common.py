@@ -1,0 +1,64 @@
+"""How often the fuzz tests try, and what every answer to bad input has in common."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Collection
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.cli.terminal import Answer
+
+HEALTHY, SICK, SWEEP = "healthy", "sick", "sweep-a"
+"""A run, one to be broken, and a sweep of both."""
+DOCUMENTED = frozenset({0, 1, 2, 3, 4, 5, 6})
+"""Exit codes of commands that only look; 1 is for ``doctor``, and for faults of the program, which
+say so."""
+
+
+def many(short: int, full: int) -> pytest.MarkDecorator:
+    """Run a test with ``times`` as a few, and as many where there is time."""
+    return pytest.mark.parametrize("times", [short, pytest.param(full, marks=pytest.mark.slow)])
+
+
+def seeds(short: int, full: int) -> pytest.MarkDecorator:
+    """Run a test with so many values of ``seed``, each in the name of its test."""
+    values = [
+        pytest.param(seed, id=f"seed-{seed}", marks=[pytest.mark.slow] if seed >= short else [])
+        for seed in range(full)
+    ]
+    return pytest.mark.parametrize("seed", values)
+
+
+def fuzz(times: int, strategy: st.SearchStrategy[Any], check: Callable[[Any], None]) -> None:
+    """Call ``check`` with so many examples; what fails is made small, and printed."""
+    options: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+    @settings(max_examples=times, print_blob=True, **options)
+    @given(strategy)
+    def example(value: Any) -> None:
+        check(value)
+
+    example()
+
+
+def assert_decent(answer: Answer, codes: Collection[int] = DOCUMENTED) -> None:
+    """A documented code, no traceback, nothing that a terminal would take for a command."""
+    assert answer.code in codes, (answer.code, answer.err)
+    shown = answer.out + answer.err
+    assert "internal error" not in shown, shown
+    assert "Traceback" not in shown, shown
+    raw = {c for c in shown if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl")}
+    assert not raw, raw
+
+
+def assert_refused(answer: Answer, codes: Collection[int] = (2,)) -> None:
+    """One line on standard error that says why, and nothing else."""
+    assert_decent(answer, codes)
+    assert answer.out == ""
+    assert answer.err.startswith("proxprop: ")
+    assert answer.err.count("\n") == 1, answer.err
+    assert len(answer.err) < 2_000, "nobody reads that"
