@@ -190,6 +190,6 @@ def _trouble(run: Run) -> str:
             return f"database: {answer}"
         if rows and not run.is_live():  # a trainer may remove it while we look
             _read_checkpoint(run, rows[0])
-    except (ProxPropError, sqlite3.Error, OSError) as error:
+    except (ProxPropError, sqlite3.Error, UnicodeDecodeError, OSError) as error:
         return " ".join(str(error).split())[:200]
     return ""

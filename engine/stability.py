@@ -7,6 +7,10 @@ methods, a step size is stable where every seed was trained to its end, none div
 one ends with a training loss at or below the level; the width is log10(largest / smallest) over
 the widest unbroken stretch of stable step sizes, in decades. A level relative to each method's own
 best would count a method as stable that learns badly everywhere.
+
+While runs of a row are still to come, its cells are judged by those seeds that are finished by
+now, so that a cell with one seed of three counts too: best step size, width and level are
+provisional then (``complete`` is false), and the same numbers as above once all is done.
 """
 
 from __future__ import annotations
@@ -39,7 +43,8 @@ class CellSummary:
     runs: tuple[str, ...]
     """Ids of those runs that were made already."""
     losses: tuple[float, ...]
-    """Latest training losses of the seeds that did not diverge and were evaluated."""
+    """Training losses of the finished seeds that did not diverge; where there are none yet, the
+    latest ones of those that were evaluated: a seed that has just begun moves no median."""
     loss: float | None
     """Median of those; None where there are none."""
     accuracy: float | None
@@ -66,6 +71,11 @@ class CellSummary:
         return all(status == "finished" for status in self.statuses) and not self.diverged
 
     @property
+    def judged(self) -> bool:
+        """Whether a seed was trained to its end and none diverged: ``losses`` are final ones."""
+        return "finished" in self.statuses and not self.diverged
+
+    @property
     def over(self) -> bool:
         """Whether nothing more is to come: finished, stopped or diverged."""
         return not any(status in _STILL_TO_COME for status in self.statuses)
@@ -87,7 +97,7 @@ class RowSummary:
 
     label: str
     best_tau: float | None
-    """Step size of the least final median loss; None where no cell is final."""
+    """Step size of the least median final loss; None where no cell has one."""
     best_loss: float | None
     width: float | None
     """Stable width in decades; None where no step size is stable."""
@@ -176,12 +186,13 @@ def summarize_cell(seeds: Sequence[tuple[Cell, CellState]], limit: int = 0) -> C
     first = seeds[0][0]
     states = [state for _, state in seeds]
     sound = [state for state in states if not state.diverged]
+    told = [state for state in sound if state.status == "finished"] or sound
     bad = [state for state in states if state.diverged]
     steps = [state.first_bad_step for state in bad if state.first_bad_step is not None]
     worst = min(bad, key=lambda state: _or_infinity(state.first_bad_step), default=None)
     if worst is None:
         worst = next((state for state in states if state.status == "unreadable"), None)
-    losses = tuple(state.train_loss for state in sound if state.train_loss is not None)
+    losses = tuple(state.train_loss for state in told if state.train_loss is not None)
     return CellSummary(
         row=first.label,
         method=first.method,
@@ -191,11 +202,11 @@ def summarize_cell(seeds: Sequence[tuple[Cell, CellState]], limit: int = 0) -> C
         runs=tuple(cell.run for cell, state in seeds if cell.run is not None and state.made),
         losses=losses,
         loss=_median(losses),
-        accuracy=_median([s.val_accuracy for s in sound if s.val_accuracy is not None]),
+        accuracy=_median([s.val_accuracy for s in told if s.val_accuracy is not None]),
         diverged=len(bad),
         first_bad_step=min(steps, default=None),
         cause=worst.cause if worst else "",
-        epochs=min((state.epoch for state in sound if state.train_loss is not None), default=0.0),
+        epochs=min((state.epoch for state in told if state.train_loss is not None), default=0.0),
         limit=limit,
     )
 
@@ -209,7 +220,7 @@ def common_level(initial: float | None, cells: Iterable[CellSummary]) -> float |
 
     :param initial: median training loss before the first step.
     """
-    finals = [cell.loss for cell in cells if cell.final and cell.loss is not None]
+    finals = [cell.loss for cell in cells if cell.judged and cell.loss is not None]
     if initial is None or not finals or not min(finals) < initial:
         return None
     return initial - SHARE * (initial - min(finals))
@@ -218,9 +229,10 @@ def common_level(initial: float | None, cells: Iterable[CellSummary]) -> float |
 def summarize_row(cells: Sequence[CellSummary], level: float | None) -> RowSummary:
     """Best step size and stable width of one row.
 
-    The *best* tau has the least median final training loss among the taus where every seed was
-    trained to its end and none diverged; of equals the larger. For the stable width see the top
-    of this module: 0.0 where one tau alone is stable, None where none is.
+    The *best* tau has the least median final training loss among the taus where no seed diverged
+    and every one was trained to its end, or, while the row is not complete, at least one; of
+    equals the larger. For the stable width see the top of this module: 0.0 where one tau alone is
+    stable, None where none is.
 
     :param cells: at least one, all of the same row.
     :param level: common to all rows; None: no step size is stable.
@@ -228,7 +240,7 @@ def summarize_row(cells: Sequence[CellSummary], level: float | None) -> RowSumma
     ordered = sorted(cells, key=lambda cell: cell.tau, reverse=True)
     stable = [_is_stable(cell, level) for cell in ordered]
     finals = [
-        (cell.loss, i) for i, cell in enumerate(ordered) if cell.final and cell.loss is not None
+        (cell.loss, i) for i, cell in enumerate(ordered) if cell.judged and cell.loss is not None
     ]
     best_loss, best = min(finals, default=(None, None))
     stretches = [
@@ -255,7 +267,7 @@ def summarize_row(cells: Sequence[CellSummary], level: float | None) -> RowSumma
 
 
 def _is_stable(cell: CellSummary, level: float | None) -> bool:
-    known = cell.final and len(cell.losses) == cell.seeds
+    known = cell.judged and len(cell.losses) == cell.statuses.count("finished")
     return known and level is not None and max(cell.losses) <= level
 
 

@@ -40,10 +40,14 @@ def read_buckets(fetch: Fetch, key: str, limit: int) -> Buckets:
 def read_samples(fetch: Fetch, key: str, limit: int) -> Buckets:
     """See :meth:`engine.store_reader.StoreReader.samples`."""
     number, last, width = _extent(fetch, key, limit)
+    # the last row of each bucket, found by the index and not by reading all of them
     rows = fetch(
-        "SELECT step, coalesce(value, special) FROM metric_values"
-        " WHERE key_id = ? AND (step % ? = ? OR step = ?) ORDER BY step",
-        (number, width, width - 1, last),
+        "WITH RECURSIVE bucket(final) AS (VALUES (? - 1) UNION ALL"
+        " SELECT final + ? FROM bucket WHERE final < ?)"
+        " SELECT step, coalesce(value, special) FROM bucket JOIN metric_values"
+        " ON key_id = ? AND step = (SELECT max(step) FROM metric_values"
+        " WHERE key_id = ? AND step BETWEEN final - ? + 1 AND final) ORDER BY step",
+        (width, width, last, number, number, width),
     )
     steps = np.fromiter((step for step, _ in rows), np.int64, len(rows))
     values = np.fromiter((float(value) for _, value in rows), np.float64, len(rows))

@@ -91,6 +91,9 @@ def database_errors(path: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise StorageFullError(f"{path}: {error}; free some space and try again") from error
         raise StorageError(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:
+        # SQLite quotes a damaged schema in its message, whatever is in there
+        raise StorageError(f"{path}: damaged: found bytes that are not text") from error
 
 
 @contextmanager

@@ -21,6 +21,8 @@ class SweepLook:
 
     sweep: Sweep
     grid: Stability
+    states: tuple[CellState, ...] = ()
+    """Of its runs, in the order of its cells."""
 
 
 class SweepWatch:
@@ -54,10 +56,10 @@ class SweepWatch:
             self._sweep = load_sweep(self._root, self._id)
             self._sweep_mark = mark
         before = self.reads
-        states = [self._state(self._sweep, cell) for cell in self._sweep.cells]
+        states = tuple(self._state(self._sweep, cell) for cell in self._sweep.cells)
         if not changed and self.reads == before:
             return None
-        return SweepLook(self._sweep, summarize_sweep(self._sweep, states))
+        return SweepLook(self._sweep, summarize_sweep(self._sweep, states), states)
 
     def _state(self, sweep: Sweep, cell: Cell) -> CellState:
         if cell.run is None:

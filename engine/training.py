@@ -188,7 +188,9 @@ class Trainer:
         result = self.learner.step(indices, tau, record=record)
         if record:
             self._traces.append((self.step, result.stats))
-            self._cost = self._cost_of(result.stats)
+            # an epoch's last, smaller batch says nothing of the others
+            if self._cost is None or len(indices) == self.config.batch_size:
+                self._cost = self._cost_of(result.stats)
         on_host = {
             "tau": tau,
             "time/train": self._watch.seconds,
@@ -216,11 +218,13 @@ class Trainer:
         for step, stats in traces:
             if failure is None or step <= failure.step:
                 yield from (_trace(step, layer, found) for layer, found in stats.items())
+        # what was trained after a failure is no part of the run
+        last = self.step if failure is None else failure.step
         for name, layer in prox_layers(self.learner.model):
             counts = layer.ladder.take_counts()
             if counts:
                 by_label = {rung.label: count for rung, count in counts.items()}
-                yield LadderClimbed(self.step, name, by_label)
+                yield LadderClimbed(last, name, by_label)
         if failure is not None:
             raise failure
 

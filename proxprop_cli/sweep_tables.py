@@ -26,11 +26,23 @@ def grid_rows(grid: Stability) -> list[list[str]]:
         [
             row.label,
             *(_cell(grid.cells.get((row.label, tau))) for tau in grid.taus),
-            _so_far("" if row.best_tau is None else short_number(row.best_tau), row),
-            _so_far(_width(row), row),
+            best_text(row),
+            width_text(row),
         ]
         for row in grid.rows
     ]
+
+
+def best_text(row: RowSummary) -> str:
+    """The best step size of a row; ``1…`` while it may change, ``…`` where none is known yet."""
+    return _so_far("" if row.best_tau is None else short_number(row.best_tau), row)
+
+
+def width_text(row: RowSummary) -> str:
+    """The stable width of a row in decades, likewise; ``≥`` where the grid ends first."""
+    if row.width is None:
+        return _so_far("", row)
+    return _so_far(f"{'≥' if row.at_edge else ''}{row.width:.1f}", row)
 
 
 def grid_legend(grid: Stability) -> str:
@@ -178,12 +190,6 @@ def _cell(cell: CellSummary | None) -> str:
     if cell.loss is None:
         return "…" if cell.running else "·"
     return format_number(cell.loss) + ("" if cell.final else "…")
-
-
-def _width(row: RowSummary) -> str:
-    if row.width is None:
-        return ""
-    return f"{'≥' if row.at_edge else ''}{row.width:.1f}"
 
 
 def _so_far(text: str, row: RowSummary) -> str:

@@ -10,14 +10,25 @@ from functools import partial
 from typing import Any
 
 from textual.app import App, SystemCommand
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from engine.errors import ProxPropError
 from engine.runs import Runs
 from proxprop_cli.dashboard.messages import RunsChosen, RunsWanted, SweepChosen
+from proxprop_cli.dashboard.palette import (
+    FEW_COLORS,
+    LIGHT_TERMINAL,
+    OF_TERMINAL,
+    ON_LIGHT,
+    SeriesColors,
+)
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.views import Member, Place
 from proxprop_cli.output import printable
+
+_ON_LIGHT = SeriesColors(ON_LIGHT)
+_OF_TERMINAL = SeriesColors(OF_TERMINAL)
 
 
 class Dashboard(App[None]):
@@ -33,6 +44,7 @@ class Dashboard(App[None]):
     def __init__(self, runs: Runs, shown: Sequence[str] = (), *, sweep: str | None = None) -> None:
         # without this Textual shows NO_COLOR as shades of grey
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
+        self.ansi_theme_light = LIGHT_TERMINAL
         self._runs = runs
         self._shown = tuple(shown)
         self._sweep = sweep
@@ -54,11 +66,23 @@ class Dashboard(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What the keys of the screen do, by name, and the theme."""
+        listed = set()
         for binding in screen.active_bindings.values():
-            action, text = binding.binding.action, binding.tooltip or binding.binding.description
-            if binding.node is screen and binding.enabled and text:
-                yield SystemCommand(text, "", partial(screen.run_action, action))
+            action, name = binding.binding.action, binding.binding.description
+            if binding.node is screen and binding.enabled and name and action not in listed:
+                listed.add(action)
+                help = binding.tooltip or name
+                yield SystemCommand(name, help, partial(screen.run_action, action))
         yield SystemCommand("Theme", "Other colours", self.action_change_theme)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Those of Textual, and one for the colours of series on this ground."""
+        filters = super().get_line_filters()
+        if self.native_ansi_color or self.console.color_system in FEW_COLORS:
+            # last: what the terminal has is not to be turned into anything else
+            return [*filters, _OF_TERMINAL]
+        # first: a colour that was dimmed is not known any more
+        return filters if self.current_theme.dark else [_ON_LIGHT, *filters]
 
     def _end(self, code: int) -> None:
         self.exit(return_code=code)

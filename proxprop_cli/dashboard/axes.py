@@ -142,7 +142,8 @@ def _linear_positions(low: float, high: float, count: int, form: Format) -> list
     # Decimal, because sums of rounded steps would give labels like 0.30000000000000004.
     first, last = Decimal(repr(low)), Decimal(repr(high))
     raw = (last - first) / count
-    if form == "count" and last - first >= 2:
+    two = last.to_integral_value(ROUND_FLOOR) > first.to_integral_value(ROUND_CEILING)
+    if form == "count" and two:
         raw = max(raw, Decimal(1))
     steps = _steps(raw, form)
     found: list[Decimal] = []

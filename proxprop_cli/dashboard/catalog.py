@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 from engine.atomic_files import storage_errors
 from engine.cells import ENDED
-from engine.control import Desired
 from engine.errors import ProxPropError
 from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep, load_sweep, sweep_file
+from proxprop_cli.dashboard.sweep_status import START_SECONDS, Start, word_of
 
+_CHANGES = ("running", "starting")
+"""Statuses that can become others without a word in the store."""
 Signature = tuple[tuple[int, int], ...]
 
 
@@ -54,6 +57,7 @@ class Catalog:
         self._runs = runs
         self._known: dict[str, tuple[Signature, CatalogEntry]] = {}
         self._sweeps: dict[str, tuple[Signature, Sweep]] = {}
+        self._starts: dict[str, Start] = {}
 
     def entries(self) -> tuple[CatalogEntry, ...]:
         """Everything as it is now.
@@ -64,7 +68,7 @@ class Catalog:
         for run in self._runs.all():
             signature = _signature(run)
             known = self._known.get(run.id)
-            if known is None or known[0] != signature or known[1].status in ("running", "created"):
+            if known is None or known[0] != signature or known[1].status in _CHANGES:
                 known = signature, _entry(run)
             found[run.id] = known
         self._known = found
@@ -75,7 +79,7 @@ class Catalog:
             for id, (_, entry) in found.items()
         ]
         status = {entry.id: entry.status for entry in runs}
-        listed = [*(_sweep_entry(self._runs.root, sweep, status) for sweep in sweeps), *runs]
+        listed = [*(self._sweep_entry(sweep, status) for sweep in sweeps), *runs]
         # what was made in one go stays in the order of the folder
         return tuple(sorted(listed, key=lambda entry: -entry.created))
 
@@ -102,6 +106,21 @@ class Catalog:
         sweeps = [sweep for _, sweep in found.values()]
         return sorted(sweeps, key=lambda sweep: sweep.created, reverse=True)
 
+    def _sweep_entry(self, sweep: Sweep, status: Mapping[str, str]) -> CatalogEntry:
+        """A sweep by the states of its runs, which are known already."""
+        folder = Run(self._runs.root / sweep.id)
+        states = [status.get(cell.run or "", "waiting") for cell in sweep.cells]
+        try:
+            live, problem = folder.is_live(), ""
+        except ProxPropError as error:
+            live, problem = False, str(error)
+        start = self._starts.setdefault(sweep.id, Start(folder))
+        fresh, _ = start.look(time.time(), live=live)
+        word, _ = word_of(states, folder.desired(), live=live, fresh=fresh)
+        config = {"preset": sweep.preset, "method": sweep.kind}
+        runs = sum(state in ENDED for state in states), len(sweep.cells)
+        return CatalogEntry(sweep.id, sweep.created, word, config, 0.0, {}, problem, runs=runs)
+
 
 def _signature(run: Run) -> Signature:
     log = run.database.with_name(f"{run.database.name}-wal")
@@ -124,33 +143,14 @@ def _entry(run: Run) -> CatalogEntry:
     try:
         with StoreReader(run.database) as reader:
             state = reader.state()
-        status = (
-            run.status() if state.get("status") == "running" else state.get("status", "created")
-        )
+        status = str(state.get("status", "created"))
+        if status == "running":
+            status = run.status()
+        if status == "created":  # it gets its data ready, or died over that; as on the live screen
+            fresh = time.time() - run.created < START_SECONDS
+            status = "starting" if fresh or run.is_live() else "interrupted"
     except ProxPropError as error:
         return CatalogEntry(run.id, run.created, "unreadable", {}, 0.0, {}, str(error))
     config = state.get("config", {})
     epoch, metrics = float(state.get("epoch", 0)), state.get("metrics", {})
-    return CatalogEntry(run.id, run.created, str(status), config, epoch, metrics)
-
-
-def _sweep_entry(root: Path, sweep: Sweep, status: Mapping[str, str]) -> CatalogEntry:
-    """A sweep by the states of its runs, which are known already."""
-    folder = Run(root / sweep.id)
-    states = [status.get(cell.run or "", "waiting") for cell in sweep.cells]
-    done = sum(state in ENDED for state in states)
-    try:
-        live, problem = folder.is_live(), ""
-    except ProxPropError as error:
-        live, problem = False, str(error)
-    desired = folder.desired()
-    if done == len(sweep.cells):
-        word = "finished"
-    elif live:
-        paused = desired is Desired.PAUSED and "running" not in states
-        word = "paused" if paused else "running"
-    else:
-        word = "interrupted" if desired is Desired.RUNNING else desired.value
-    config = {"preset": sweep.preset, "method": sweep.kind}
-    runs = done, len(sweep.cells)
-    return CatalogEntry(sweep.id, sweep.created, word, config, 0.0, {}, problem, runs=runs)
+    return CatalogEntry(run.id, run.created, status, config, epoch, metrics)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.atomic_files import replacing, storage_errors
+from engine.export import writing
 from engine.run import Run
 from proxprop_cli.output import printable
 
 if TYPE_CHECKING:
     from proxprop_cli.dashboard.lines import Line
-
-_USER_FILE = 0o644
-
 
 _COLUMNS = ["chart", "series", "x_axis", "x", "mean", "low", "high", "not_finite", "smooth"]
 
@@ -36,13 +34,24 @@ class Shown:
     lines: Sequence[Line]
 
 
+def fresh(path: Path) -> Path:
+    """Where to write without taking the place of a file: ``a.csv``, else ``a-2.csv``, and so on;
+    absolute."""
+    path = path.absolute()
+    taken, number = path, 1
+    while os.path.lexists(taken):
+        number += 1
+        taken = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return taken
+
+
 def write_curves(path: Path, charts: Sequence[Shown]) -> int:
     """The points in view, decimated as they are drawn; gives the number of rows.
 
     :raises StorageError: it can not be written; an old file is what it was before.
     """
     rows = 0
-    with storage_errors(path), replacing(path, mode=_USER_FILE) as stream:
+    with writing(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for chart in charts:

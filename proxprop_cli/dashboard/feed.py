@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ProxPropError, StorageError
 from engine.events import SolverTrace
 from engine.run import Run
-from engine.store_reader import EventRow, StoreReader
+from engine.store_reader import StoreReader
+from proxprop_cli.dashboard import pace, run_log
 from proxprop_cli.dashboard.views import LogLine, Place, RunView
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ class Feed:
         self._log: list[LogLine] = []
         self._fallbacks: dict[str, int] = {}
         self._diverged: tuple[int, str] | None = None
+        self._began = 0.0
         self._started: Mapping[str, Any] = {}
         self._traces: tuple[SolverTrace, ...] = ()
         self._evaluation_seconds = 0.0
+        self._last_words = ""
 
     def close(self) -> None:
         """Close the store."""
@@ -72,18 +75,23 @@ class Feed:
         return self.view
 
     def _fail(self, problem: str) -> None:
+        # the folder of all runs says nothing here and takes the room of what does
+        problem = problem.replace(f"{self.run.path.parent}{os.sep}", "")
         self.close()
         self._version, self._event = -1, 0
         if self.view.problem != problem:
-            self.view = replace(self.view, status="unreadable", problem=problem)
+            line = LogLine(time.time(), self.view.step, problem, grave=True)
+            log = (*self.view.log, line)[-_LOG_LINES:]
+            self.view = replace(self.view, status="unreadable", problem=problem, log=log)
 
     def _poll(self, reader: StoreReader, keys: frozenset[str]) -> None:
         version, request = reader.data_version(), self.run.request_signature()
         changed = version != self._version or request != self._request
         changed |= not keys <= self._series.keys()
         changed |= self._probe(changed)
-        if not changed and self.view.status == "starting":
-            changed = time.time() - self.run.created > _START_SECONDS
+        if not changed and self.view.status == "starting" and not self._locked:
+            self._last_words = run_log.last_words(self.run.path)
+            changed = self._gave_up()
         if not changed:
             return
         state = reader.state()
@@ -116,7 +124,7 @@ class Feed:
         rows = reader.events(self._event)
         if self._event and any(row.kind == "RunStarted" for row in rows):
             # it may have gone back to a checkpoint: what came after that is no more
-            self._event, self._diverged = 0, None
+            self._event, self._diverged, self._began = 0, None, 0.0
             self._series.clear()
             self._log.clear()
             self._fallbacks.clear()
@@ -131,10 +139,10 @@ class Feed:
                 self._fallbacks[layer] = self._fallbacks.get(layer, 0) + sum(counts.values())
             elif row.kind == "Diverged":
                 self._diverged = (row.step, str(payload["cause"]))
-            text = _tell(row)
-            if text:
-                grave = row.kind in ("Diverged", "LadderClimbed", "Warned")
-                self._log.append(LogLine(row.time, row.step, text, grave))
+            self._began = self._began or row.time
+            line = run_log.line_of(row)
+            if line is not None:
+                self._log.append(line)
         del self._log[:-_LOG_LINES]
 
     def _take_series(self, reader: StoreReader, keys: frozenset[str]) -> None:
@@ -155,14 +163,16 @@ class Feed:
         step = int(state.get("step", 0))
         per_epoch = self._started.get("steps_per_epoch")
         epoch = step / per_epoch if per_epoch else float(state.get("epoch", 0))
+        self._last_words = "" if self._locked else run_log.last_words(self.run.path)
         status = self._status(state)
         log = self._lines(reader, status)
-        seconds = _seconds_per_step(self._series.get("time/train"), live=status == "running")
-        rate = config.get("batch_size", 0) / seconds if seconds else None
+        live, times = status == "running", self._series.get("time/train")
+        seconds = pace.seconds_per_step(times, live=live)
         left = None
         if status in ("running", "paused") and seconds and per_epoch:
-            left = self._seconds_left(config, step, per_epoch, seconds)
-        environment = self._started.get("environment", {})
+            beside = self._evaluation_seconds
+            left = pace.seconds_left(config, step, per_epoch, seconds, beside, times)
+        batch_size = int(config.get("batch_size", 0))
         return RunView(
             id=self.run.id,
             place=self.view.place,
@@ -173,46 +183,29 @@ class Feed:
             step=step,
             epoch=epoch,
             steps_per_epoch=per_epoch,
-            rate=rate,
+            rate=pace.samples_per_second(times, batch_size, per_epoch, live=live),
             eta=left,
-            work_per_step=_work(config, self._traces, environment),
+            work_per_step=_work_per_step(reader, config),
             metrics=state.get("metrics", {}),
             series=dict(self._series),
             traces=self._traces,
             fallbacks=dict(self._fallbacks),
             log=log,
             diverged=self._diverged,
+            last_words=self._last_words if status == "interrupted" else "",
         )
-
-    def _seconds_left(
-        self, config: Mapping[str, Any], step: int, per_epoch: int, seconds: float
-    ) -> float:
-        """Training and evaluations to come, or what a limit of seconds leaves."""
-        left = (int(config.get("epochs", 0)) * per_epoch - step) / per_epoch
-        epoch = per_epoch * seconds + self._evaluation_seconds
-        found = max(0.0, left * epoch)
-        limit = config.get("max_seconds")
-        times = self._series.get("time/train")
-        if limit and times is not None and len(times):
-            share = epoch / (per_epoch * seconds)
-            found = min(found, max(0.0, float(limit) - float(times.high[-1])) * share)
-        return found
 
     def _lines(self, reader: StoreReader, status: str) -> tuple[LogLine, ...]:
         """What happened, and the evaluations in between."""
-        found = [*self._log]
-        if found:
-            begin = found[0].time
-            evaluations = reader.latest(_EVALUATED, _EVALUATIONS)
-            self._evaluation_seconds = _evaluation_seconds([found for _, found in evaluations])
-            for step, metrics in evaluations:
-                time_ = begin + metrics.get("time/wall", 0.0)
-                found.append(LogLine(time_, step, _evaluation(metrics)))
-        found.sort(key=lambda line: line.time)
+        evaluations = reader.latest(_EVALUATED, _EVALUATIONS) if self._log else []
+        self._evaluation_seconds = pace.evaluation_seconds([found for _, found in evaluations])
+        found = run_log.with_evaluations(self._log, evaluations, self._began)
         if status == "interrupted":
-            text = f"the trainer is gone; 'proxprop resume {self.run.id}' goes on from here"
             last = found[-1] if found else LogLine(self.run.created, 0, "")
-            found.append(LogLine(last.time, last.step, text, grave=True))
+            texts = [f"the trainer is gone; 'proxprop resume {self.run.id}' goes on from here"]
+            if self._last_words:
+                texts.insert(0, f"the trainer's last words: {self._last_words}")
+            found += [LogLine(last.time, last.step, text, grave=True) for text in texts]
         return tuple(found[-_LOG_LINES:])
 
     def _status(self, state: Mapping[str, Any]) -> str:
@@ -220,9 +213,14 @@ class Feed:
         if status == "running" and not self._locked:
             return "interrupted"
         if status == "created":
-            age = time.time() - self.run.created
-            return "starting" if self._locked or age < _START_SECONDS else "interrupted"
+            return "starting" if self._locked or not self._gave_up() else "interrupted"
         return status
+
+    def _gave_up(self) -> bool:
+        """Whether nobody is about to train a run that was only made so far."""
+        age = time.time() - self.run.created
+        # what a trainer says before it has the run is why it can not train
+        return age > _START_SECONDS or bool(self._last_words and age > _PROBE_SECONDS)
 
     def _wanted(self, status: str) -> str:
         desired = self.run.desired().value
@@ -239,67 +237,9 @@ def _brief_of(run: Run) -> Mapping[str, Any]:
     return brief(run.config())
 
 
-def _evaluation(metrics: Mapping[str, float]) -> str:
-    from proxprop_cli.output import number, percent
-
-    text = f"train loss {number(metrics['train_loss'])}"
-    if "val_loss" in metrics:
-        text += f" · validation {number(metrics['val_loss'])}, "
-        text += percent(metrics.get("val_accuracy"))
-    if "test_accuracy" in metrics:
-        text += f" · test {percent(metrics['test_accuracy'])}"
-    return text
-
-
-def _evaluation_seconds(evaluations: list[dict[str, float]]) -> float:
-    """What the clock on the wall went on beside training, an epoch: the least of the latest, so
-    that pauses are not in it."""
-    beside = [
-        (after["time/wall"] - before["time/wall"]) - (after["time/train"] - before["time/train"])
-        for before, after in pairwise(evaluations[-6:])
-        if all(key in found for found in (before, after) for key in ("time/wall", "time/train"))
-    ]
-    return max(0.0, min(beside, default=0.0))
-
-
-def _seconds_per_step(times: Buckets | None, *, live: bool) -> float | None:
-    """Of late, or over all steps."""
-    if times is None or len(times) < 2:
-        return None
-    start = max(0, len(times) - 20) if live else 0
-    steps = int(times.last[-1] - times.last[start])
-    seconds = float(times.high[-1] - times.high[start])
-    return seconds / steps if steps > 0 and seconds > 0 else None
-
-
-def _work(
-    config: Mapping[str, Any], traces: tuple[SolverTrace, ...], environment: Mapping[str, Any]
-) -> float | None:
-    unit = environment.get("backprop_products")
+def _work_per_step(reader: StoreReader, config: Mapping[str, Any]) -> float | None:
+    """On the average: the batches of single steps differ in size."""
     if config.get("method") == "backprop":
         return 1.0
-    if not unit or not traces:
-        return None
-    return float(1 + sum(trace.products for trace in traces) / unit)
-
-
-def _tell(row: EventRow) -> str:
-    payload = row.payload
-    match row.kind:
-        case "RunStarted":
-            return "going on" if payload["resumed"] else "started"
-        case "Paused":
-            return "paused"
-        case "Unpaused":
-            return "going on"
-        case "Diverged":
-            return f"diverged: {payload['cause']}"
-        case "LadderClimbed":
-            counts = ", ".join(f"{count}x {rung}" for rung, count in payload["counts"].items())
-            return f"layer {payload['layer']}: solver fell back ({counts})"
-        case "Warned":
-            return str(payload["text"])
-        case "RunEnded" if payload["status"] != "diverged":  # that was told already
-            reason = f" ({payload['reason']})" if payload.get("reason") else ""
-            return f"{payload['status']}{reason}"
-    return ""
+    found = reader.latest(["work"], 1)
+    return found[0][1]["work"] / found[0][0] if found and found[0][0] > 0 else None

@@ -16,28 +16,25 @@ import numpy.typing as npt
 
 from proxprop_cli.dashboard.axes import Scale
 from proxprop_cli.dashboard.lines import Line
+from proxprop_cli.dashboard.marks import (
+    BROKEN,
+    Mark,
+    Points,
+    broken_marks,
+    end_mark,
+    marks_along,
+)
+
+__all__ = ["BROKEN", "Mark", "Raster", "rasterize"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
-BROKEN = "✖"
-"""Mark of a value that is not finite."""
 # Bits of U+2800 by row and column of a cell.
 _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint8)
 
 _STIPPLE = 0x95  # every other dot, as on a chess board
-_MARK_CELLS = 24
-"""Between two marks along a line, where there is room."""
-
-
-class Mark(NamedTuple):
-    """A character instead of dots."""
-
-    row: int
-    column: int
-    character: str
-    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +51,6 @@ class Raster:
     owner: npt.NDArray[np.int16]
     dim: Booleans
     marks: list[Mark]
-
-
-class _Points(NamedTuple):
-    """The buckets of a line, in dots from the upper left corner; NaN where they have no place."""
-
-    x: Floats
-    top: Floats
-    bottom: Floats
-    mean: Floats
-    smooth: Floats | None
-    broken: Booleans
 
 
 class _Spans(NamedTuple):
@@ -126,11 +112,11 @@ def rasterize(
             bright.add(
                 index, _ranges(dots, width, height), _joins(dots, points.smooth, width, height)
             )
-        raster.marks.extend(_broken_marks(points, index, width, height))
+        raster.marks.extend(broken_marks(points, index, width, height))
         if marked:
             shift = index / len(lines)
-            along.extend(_marks_along(line, points, index, width, height, shift))
-        ends.extend(_end_mark(line, points, index, width, height))
+            along.extend(marks_along(line, points, index, width, height, shift))
+        ends.extend(end_mark(line, points, index, width, height))
     bright.paint(raster)
     # not over gaps
     raster.marks[:0] = [mark for mark in along if raster.dots[mark.row, mark.column]]
@@ -185,7 +171,7 @@ def _covered(spans: _Spans, columns: int, rows: int) -> Booleans:
     return begun.reshape(columns, rows + 1)[:, :rows].cumsum(axis=1) > 0
 
 
-def _placed(line: Line, x_scale: Scale, y_scale: Scale, width: int, height: int) -> _Points:
+def _placed(line: Line, x_scale: Scale, y_scale: Scale, width: int, height: int) -> Points:
     # The range runs from the centre of the first dot to that of the last.
     x = x_scale.place(line.x) * (width - 1) + 0.5
     given = [line.mean, line.low, line.high, *([] if line.smooth is None else [line.smooth])]
@@ -193,10 +179,10 @@ def _placed(line: Line, x_scale: Scale, y_scale: Scale, width: int, height: int)
     y = (1 - y_scale.place(np.stack(given))) * (height - 1) + 0.5
     top, bottom = np.fmin.reduce(y[:3]), np.fmax.reduce(y[:3])
     smooth = None if line.smooth is None else y[3]
-    return _Points(x, top, bottom, y[0], smooth, np.asarray(line.broken, np.bool_))
+    return Points(x, top, bottom, y[0], smooth, np.asarray(line.broken, np.bool_))
 
 
-def _ranges(points: _Points, width: int, height: int) -> _Spans:
+def _ranges(points: Points, width: int, height: int) -> _Spans:
     """Every bucket from its least to its largest value."""
     x, top, bottom = points.x, points.top, points.bottom
     shown = (x >= 0) & (x < width) & (bottom >= 0) & (top < height)
@@ -207,7 +193,7 @@ def _ranges(points: _Points, width: int, height: int) -> _Spans:
     )
 
 
-def _band(points: _Points, width: int, height: int) -> _Spans:
+def _band(points: Points, width: int, height: int) -> _Spans:
     """The area between least and largest value, in every column of dots."""
     there = np.isfinite(points.top) & np.isfinite(points.bottom) & np.isfinite(points.x)
     x = points.x[there]
@@ -225,7 +211,7 @@ def _band(points: _Points, width: int, height: int) -> _Spans:
     )
 
 
-def _joins(points: _Points, y: Floats, width: int, height: int) -> _Spans:
+def _joins(points: Points, y: Floats, width: int, height: int) -> _Spans:
     """The segments between neighbouring points, cut at the edges of the columns of dots."""
     x = points.x
     good = np.isfinite(y) & ~points.broken
@@ -262,51 +248,3 @@ def _thin(column: Integers, entering: Floats, leaving: Floats, height: int) -> _
     last = np.minimum(np.where(between, middle, last), height - 1)
     kept = first <= last
     return _Spans(column[kept], first[kept], last[kept])
-
-
-def _broken_marks(points: _Points, line: int, width: int, height: int) -> list[Mark]:
-    """One for every stretch of broken buckets, beside the value before it, else at the top."""
-    begins = points.broken.copy()
-    begins[1:] &= ~points.broken[:-1]
-    found = np.flatnonzero(begins & (points.x >= 0) & (points.x < width))
-    before = points.mean[np.maximum(found - 1, 0)]
-    y = np.where(np.isfinite(points.mean[found]), points.mean[found], before)
-    row = np.where(np.isfinite(y), np.clip(y, 0, height - 1), 0).astype(np.int64) // 4
-    column = points.x[found].astype(np.int64) // 2
-    places = zip(row.tolist(), column.tolist(), strict=True)
-    return [Mark(row, column, BROKEN, line) for row, column in dict.fromkeys(places)]
-
-
-def _marks_along(
-    line: Line, points: _Points, index: int, width: int, height: int, shift: float
-) -> list[Mark]:
-    """Its glyph at intervals, those of other lines in other columns.
-
-    :param shift: by how much of an interval.
-    """
-    y = points.mean if points.smooth is None else points.smooth
-    there = np.isfinite(y) & np.isfinite(points.x)
-    x = points.x[there]
-    if not len(x):
-        return []
-    every = min(_MARK_CELLS, max(width // 6, 4))
-    cells = np.arange(int(every * (0.5 + shift)) % every, width // 2, every)
-    cells = cells[(2 * cells + 1 >= x[0]) & (2 * cells + 1 <= x[-1])]
-    at = np.interp(2 * cells + 1.0, x, y[there])
-    shown = (at >= 0) & (at < height)
-    places = zip(at[shown].astype(np.int64) // 4, cells[shown], strict=True)
-    return [Mark(int(row), int(column), line.glyph, index) for row, column in places]
-
-
-def _end_mark(line: Line, points: _Points, index: int, width: int, height: int) -> list[Mark]:
-    """A mark at the last value, if that is shown."""
-    y = points.mean
-    if points.smooth is not None and np.isfinite(points.smooth).any():
-        y = points.smooth
-    there = np.flatnonzero(np.isfinite(y) & np.isfinite(points.x))
-    if not len(there):
-        return []
-    x, last = points.x[there[-1]], y[there[-1]]
-    if not (0 <= x < width and 0 <= last < height):
-        return []
-    return [Mark(int(last) // 4, int(x) // 2, line.end[0] if line.end else line.glyph, index)]

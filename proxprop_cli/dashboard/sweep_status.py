@@ -13,7 +13,7 @@ from engine.run import Run
 from engine.stability import CellSummary
 from engine.sweep_watch import SweepLook, SweepWatch
 
-_START_SECONDS = 30.0
+START_SECONDS = 30.0
 """What a process may take from the wish to the lock."""
 
 
@@ -50,6 +50,27 @@ class SweepStatus:
         return not self.live and self.word not in ("finished", "starting")
 
 
+class Start:
+    """Tells whether a folder's process is about to take it: between the wish that it runs and the
+    lock lie some seconds. To be asked again and again."""
+
+    def __init__(self, folder: Run) -> None:
+        self._folder = folder
+        self._heard: tuple[int, int, int] | None = None
+
+    def look(self, now: float, *, live: bool) -> tuple[bool, float | None]:
+        """Whether it is, and since when a person wants what is wanted.
+
+        :param live: whether a process has the folder; what was wanted before that is heard.
+        """
+        request = self._folder.request_signature()
+        since = request[1] / 1e9 if request is not None else None
+        if live:
+            self._heard = request
+        fresh = since is not None and self._heard != request and now - since < START_SECONDS
+        return fresh, since
+
+
 class SweepFollower:
     """Looks at a sweep again and again. To be used by one thread at a time.
 
@@ -63,7 +84,7 @@ class SweepFollower:
         self._watch = SweepWatch(root, id)
         self._clock = clock
         self._look: SweepLook | None = None
-        self._heard: tuple[int, int, int] | None = None
+        self._start = Start(self.folder)
 
     def look(self) -> tuple[SweepLook, SweepStatus]:
         """What there is now; the same look as before where no run has changed.
@@ -74,12 +95,8 @@ class SweepFollower:
         live = self.folder.is_live()
         self._look = self._watch.look() or self._look
         assert self._look is not None  # the first look always finds something, or raises
-        request = self.folder.request_signature()
-        since = request[1] / 1e9 if request is not None else None
-        if live:
-            self._heard = request
         now = self._clock()
-        fresh = since is not None and self._heard != request and now - since < _START_SECONDS
+        fresh, since = self._start.look(now, live=live)
         return self._look, self._status(self._look, live=live, fresh=fresh, since=since, now=now)
 
     def _status(
@@ -88,7 +105,7 @@ class SweepFollower:
         cells = look.grid.cells.values()
         statuses = [status for cell in cells for status in cell.statuses]
         done = sum(status in ENDED for status in statuses)
-        word, wanted = _word(statuses, self.folder.desired(), live=live, fresh=fresh)
+        word, wanted = word_of(statuses, self.folder.desired(), live=live, fresh=fresh)
         root = self.folder.path.parent
         ended, running = [], []
         for cell in cells:
@@ -119,7 +136,15 @@ def is_done(cell: CellSummary) -> bool:
     return all(status in ENDED for status in cell.statuses)
 
 
-def _word(statuses: Sequence[str], desired: Desired, *, live: bool, fresh: bool) -> tuple[str, str]:
+def word_of(
+    statuses: Sequence[str], desired: Desired, *, live: bool, fresh: bool
+) -> tuple[str, str]:
+    """How a sweep is in one word, and what a person wants that is not done yet.
+
+    :param statuses: of its runs.
+    :param live: whether a process trains it.
+    :param fresh: whether one is about to.
+    """
     if all(status in ENDED for status in statuses):
         return "finished", ""
     if live and desired is Desired.STOPPED:

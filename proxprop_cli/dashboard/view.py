@@ -24,6 +24,7 @@ _TOUCHES = 1e-6
 class View:
     """How lines are looked at.
 
+    :ivar shorter: what to say in place of the title where there is less and less room.
     :ivar window: range of x, None for all.
     :ivar y_shift: how far the range of y is moved up, in heights of the plot.
     :ivar empty: what to say where there is nothing to draw.
@@ -40,6 +41,7 @@ class View:
     y_shift: float = 0.0
     empty: str = ""
     marked: bool = False
+    shorter: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

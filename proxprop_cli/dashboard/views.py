@@ -67,7 +67,7 @@ class RunView:
     :ivar epoch: fractional epochs trained.
     :ivar rate: samples a second of training, of late while it runs and overall else.
     :ivar eta: seconds of training that are left.
-    :ivar work_per_step: multiplications of a step in units of BackProp's.
+    :ivar work_per_step: multiplications of a step in units of BackProp's, on the average.
     :ivar has_trainer: whether a process has it, or is about to.
     :ivar metrics: latest evaluation.
     :ivar series: decimated metrics by key.
@@ -75,6 +75,7 @@ class RunView:
     :ivar fallbacks: solver failures by layer.
     :ivar log: what happened, oldest first.
     :ivar diverged: step and cause.
+    :ivar last_words: of its trainer, where that is gone.
     :ivar problem: why it can not be read.
     """
 
@@ -96,7 +97,13 @@ class RunView:
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     log: tuple[LogLine, ...] = ()
     diverged: tuple[int, str] | None = None
+    last_words: str = ""
     problem: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was looked at."""
+        return bool(self.config or self.problem)
 
     @property
     def is_live(self) -> bool:
@@ -109,17 +116,19 @@ class RunView:
         return str(self.config.get("method", "?"))
 
     @property
-    def title(self) -> str:
-        """``id · name or preset · method · tau 1 · tau_theta 0.05``."""
+    def titles(self) -> tuple[str, ...]:
+        """``id · name or preset · method · tau 1 · tau_theta 0.05``, and the same in less room:
+        without the last, then without the second."""
         config = self.config
         if not config:
-            return self.id
-        what = config.get("name") or config.get("preset") or config.get("data")
-        parts = [self.id, str(what), self.method]
-        parts += [
+            return (self.id,)
+        what = str(config.get("name") or config.get("preset") or config.get("data"))
+        sizes = [
             f"{key} {config[key]:g}" for key in ("tau", "tau_theta") if config.get(key) is not None
         ]
-        return " · ".join(parts)
+        least = [self.method, *sizes[:1]]
+        parts = ([self.id, what, self.method, *sizes], [self.id, what, *least], [self.id, *least])
+        return tuple(" · ".join(found) for found in parts)
 
     @property
     def short(self) -> str:

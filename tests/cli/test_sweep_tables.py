@@ -40,6 +40,14 @@ def test_best_and_width_of_an_unfinished_row_are_marked():
     assert found["methods"]["exact"]["complete"] is False
 
 
+def test_a_half_done_row_has_its_best_so_far():
+    cells = tuple(Cell("cg3", tau, 0.05, seed, "r") for seed in (0, 1) for tau in (50.0, 1.0))
+    lost = CellState("finished", 5e6, 0.1, 20, 2.3)
+    states = [lost, FINISHED, lost, WAITING]
+    grid = summarize_sweep(Sweep("sweep-a", "digits", 20, 1.0, cells), states)
+    assert grid_rows(grid) == [["cg3", "5.00e6", "0.250…", "1…", "≥0.0…"]]
+
+
 def test_a_finished_grid_has_no_marks():
     sweep, grid = sweep_of([FINISHED, DIVERGED, DIVERGED, DIVERGED])
     assert [row[3:] for row in grid_rows(grid)] == [["1", "≥0.0"], ["-", "-"]]

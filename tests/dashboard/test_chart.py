@@ -10,6 +10,7 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
 from proxprop_cli.dashboard import plot
+from proxprop_cli.dashboard.curves import X_AXES
 from proxprop_cli.dashboard.lines import Line, points
 from proxprop_cli.dashboard.view import View, extent, panned, scales, zoomed
 from proxprop_cli.dashboard.widgets.chart import Chart
@@ -186,6 +187,60 @@ def test_the_legend_hides_no_dots():
     free = plot.compose(_lines(), View(), 60, 16)
     assert free.corner == "top right"
     assert plot.compose(_lines(), View(), 60, 16, "top right").corner == "top right"
+
+
+def _border(width, **view):
+    return _rows(plot.compose(_lines(), View(**view), width, 12))[0]
+
+
+@pytest.mark.parametrize("label", [axis.label for axis in X_AXES])
+@pytest.mark.parametrize("smoothed", ["smoothed", "smoother"])
+def test_unit_and_smoothing_stay_in_the_title(label, smoothed):
+    title = f"1 Validation loss · {smoothed}"
+    unit = label.partition(",")[0]
+    border = _border(60, title=title, x_label=label, log_y=True)
+    assert f" {title} " in border
+    assert f" log y · {unit} " in border or f" log y · x: {unit} " in border
+    border = _border(40, title=f"1 Loss · {smoothed}", x_label=label, log_y=True)
+    assert f" 1 Loss · {smoothed} " in border
+    assert unit in border
+    wide = _border(120, title=title, x_label=label, log_y=True, log_x=True)
+    assert f" log x · log y · x: {label} " in wide
+
+
+def test_a_title_is_shortened_before_it_is_cut_or_the_unit_goes():
+    titles = {"title": "2 Accuracy · validation 42.8 %", "shorter": ("2 Acc · 42.8 %",)}
+    for width, title, note in (
+        (60, titles["title"], " x: step "),
+        (44, titles["title"], " step "),
+        (40, "2 Acc · 42.8 %", " x: step "),
+        (26, "2 Acc · 42.8 %", ""),
+        (18, "2 Acc · 42.…", ""),
+    ):
+        border = _border(width, **titles, x_label="step")
+        assert f" {title} " in border
+        assert note in border
+        assert "step" in border or not note
+
+    async def steps(chart, pilot):
+        chart.show([], **titles, x_label="step")
+        await pilot.pause()
+        assert " 2 Acc · 42.8 % " in chart.render_line(0).text
+        chart.show(_lines(), title="2 Accuracy", shorter=["2 A"], x_label="step")
+        await pilot.pause()
+        assert " 2 Accuracy " in chart.render_line(0).text
+
+    _drive(steps, (30, 10))
+
+
+def test_a_legend_says_what_differs():
+    x = np.arange(100.0)
+    ids = ("v73brm5w", "k2n9c4qa", "abcd2345")
+    lines = [points(f"cg5 tau 1 · {id}", i, x, x + 9 * i) for i, id in enumerate(ids)]
+    seen = "\n".join(_rows(plot.compose(lines, View("loss"), 40, 12)))
+    assert all(id in seen for id in ids)
+    assert "tau" not in seen
+    assert "cg5 tau 1 · k2n9c4qa" in "\n".join(_rows(plot.compose(lines, View("loss"), 90, 12)))
 
 
 def test_a_window_that_only_a_segment_crosses_still_shows_it():

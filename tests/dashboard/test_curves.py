@@ -51,3 +51,14 @@ def test_growing_quantities_begin_at_zero():
     (work,) = loss_lines([view], axes["work"], 0.0)
     assert work.x.tolist() == [0, 1.5, 3, 4.5, 6]
     assert not loss_lines([view], axes["train"], 0.0)
+
+
+def test_work_of_backprop_is_counted_without_a_series_of_it():
+    steps = np.arange(0, 5)
+    work = next(axis for axis in X_AXES if axis.key == "work")
+    series = {"train_loss": Buckets.of(steps, np.ones(5))}
+    plain = RunView("r", config={"method": "backprop"}, steps_per_epoch=2, series=series)
+    (line,) = loss_lines([plain], work, 0.0)
+    assert line.x.tolist() == [0, 0.5, 1, 1.5, 2]
+    other = RunView("r", config={"method": "exact"}, steps_per_epoch=2, series=series)
+    assert not loss_lines([other], work, 0.0)

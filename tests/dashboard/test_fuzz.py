@@ -8,11 +8,16 @@ import pytest
 
 from engine.runs import Runs
 from proxprop_cli.dashboard.app import Dashboard
+from proxprop_cli.dashboard.screens.comparison import ComparisonScreen
+from proxprop_cli.dashboard.screens.grid import GridScreen
 from proxprop_cli.dashboard.screens.live import LiveScreen
+from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from tests.dashboard.runs_helper import hostile_values, in_app, make_run, trace, until
+from tests.dashboard.sweep_helper import Made, make_comparison, make_sweep
+from tests.reliability.report import FAULTS, promise, some
 
 KEYS = (
-    *"pxymvXhjklr12345e",
+    *"pxymvXhjklr12345etb",
     *("plus", "minus", "tab", "shift+tab", "enter", "escape", "question_mark", "slash", "space"),
     *("up", "down", "left", "right", "home", "end", "pageup", "pagedown"),
 )
@@ -20,7 +25,8 @@ SIZES = [(1, 1), (2, 2), (3, 1), (1, 30), (10, 4), (20, 6), (40, 10), (60, 20), 
 SIZES += [(200, 60), (300, 100), (300, 1)]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@promise(FAULTS, "resize from 1x1 to 300x100, and keys, at random", "no exception")
+@pytest.mark.parametrize("seed", some(4, 40))
 def test_random_keys_and_sizes(tmp_path, monkeypatch, seed):
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "runs"
@@ -41,15 +47,53 @@ def test_random_keys_and_sizes(tmp_path, monkeypatch, seed):
     random_ = random.Random(seed)
     shown = random_.sample(runs, random_.randint(1, 6))
 
+    drive(Dashboard(Runs(root), [run.id for run in shown]), LiveScreen, random_, 120)
+
+
+def drive(app, screen, random_, keys):
+    """Press keys on a screen, and on whatever they lead to."""
+
     async def script(pilot):
-        await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
-        for _ in range(120):
+        await until(pilot, lambda: isinstance(pilot.app.screen, screen))
+        for _ in range(keys):
             if random_.random() < 0.2:
                 await pilot.resize_terminal(*random_.choice(SIZES))
             await pilot.press(random_.choice(KEYS))
-            if not isinstance(pilot.app.screen, LiveScreen) and random_.random() < 0.5:
+            if not isinstance(pilot.app.screen, screen) and random_.random() < 0.5:
                 await pilot.press("escape", "escape", "space", "down", "space", "enter")
-            for strips in ([w.render_line(0) for w in pilot.app.screen.query("Chart") if w.size],):
-                assert all("\x1b" not in strip.text for strip in strips)
+            for kind in ("Chart", "StabilityGrid"):
+                found = [w.render_line(0) for w in pilot.app.screen.query(kind) if w.size]
+                assert all("\x1b" not in strip.text for strip in found)
 
-    in_app(Dashboard(Runs(root), [run.id for run in shown]), script, random_.choice(SIZES))
+    in_app(app, script, random_.choice(SIZES))
+
+
+def hostile_sweep(root, seed):
+    """A grid of every kind of cell, with names and losses nobody would wish for."""
+    random_ = random.Random(seed)
+    losses = [float("nan"), float("inf"), 0.0, -1.0, 1e308, 5e-324, 0.1]
+    statuses = ["finished", "running", "paused", "stopped", "diverged", "created", None]
+    cells = [
+        (row, tau, number, Made(random_.choice(statuses), random_.choice(losses), bad_step=7))
+        for row in ("exact evil\x1b[2J\u202e", "cg3 長い名前 tau=1", "backprop")
+        for tau in (1e30, 1.0, 1e-30)
+        for number in range(2)
+    ]
+    return make_sweep(root, cells)
+
+
+@promise(FAULTS, "resize from 1x1 to 300x100, and keys, at random", "no exception")
+@pytest.mark.parametrize("kind", ["grid", "comparison", "list"])
+@pytest.mark.parametrize("seed", some(2, 20))
+def test_random_keys_on_sweeps_and_lists(tmp_path, monkeypatch, kind, seed):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "runs"
+    screen = {"grid": GridScreen, "comparison": ComparisonScreen, "list": RunListScreen}[kind]
+    grid = hostile_sweep(root, seed)
+    comparison = make_comparison(root, ("exact", "cg3 evil\x1b[2J"), 3, made=1)
+    for row, method in enumerate(("exact", "cg3")):  # unequal seeds, and one that is lost
+        name, values = f"of-comparison-a-{row}", hostile_values(20, seed)
+        make_run(root, method, id=f"{name}-1", seed=1, steps=20, values=values, status="running")
+        make_run(root, method, id=f"{name}-2", seed=2, steps=5, status="diverged")
+    sweep = {"grid": grid.id, "comparison": comparison.id}.get(kind)
+    drive(Dashboard(Runs(root), sweep=sweep), screen, random.Random(seed), 40)

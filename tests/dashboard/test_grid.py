@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import csv
+import io
 import math
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,12 @@ from engine.numbers import format_number, short_number
 from engine.runs import Runs
 from engine.stability import Stability, summarize_sweep
 from engine.store import StoreWriter
+from engine.sweep_export import export_sweep
+from engine.sweep_watch import SweepWatch
 from engine.sweeps import Cell, Sweep, save_sweep
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.messages import RunsChosen
-from proxprop_cli.dashboard.screens.grid import GridScreen, write_csv
+from proxprop_cli.dashboard.screens.grid import GridScreen
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.widgets.stability_cells import (
@@ -33,6 +36,7 @@ from proxprop_cli.dashboard.widgets.stability_cells import (
 )
 from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
 from proxprop_cli.dashboard.widgets.stability_layout import arrange, name_lines
+from proxprop_cli.sweep_tables import grid_rows
 from tests.dashboard.runs_helper import in_app
 from tests.dashboard.sweep_helper import TAUS, Made, a_grid, make_sweep, write_state
 
@@ -107,16 +111,16 @@ def test_the_whole_grid_can_be_read(root: Path) -> None:
     async def look(app: GridApp, pilot: Pilot[None]) -> None:
         lines = app.lines()
         assert "digits-mlp · 20 epochs · training loss" in lines[0]
-        assert "! interrupted  4/6 cells" in lines[0]
+        assert "! interrupted  8/12 runs  4/6 cells" in lines[0]
         assert lines[2].split() == ["tau", "1", "0.1", "0.01", "best", "width"]
         (exact,) = (line for line in lines if "✖ 1/2" in line)
         assert exact.lstrip().startswith("exact ")
         assert "★" in exact
-        assert exact.split()[-4:] == ["0.0173", "·", "0.1", "0.0"]
+        assert exact.split()[-4:] == ["0.0173", "·", "0.1…", "0.0…"]
         (backprop,) = (line for line in lines if "✖ 2/2" in line)
         assert backprop.lstrip().startswith("backprop ")
         assert "‖ 1.40" in backprop
-        assert "diverged" in lines[-2]
+        assert "✖ k/n diverged" in "\n".join(lines[-4:-1])
 
     drive(root, look)
 
@@ -213,30 +217,82 @@ def test_export(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
     async def look(app: GridApp, pilot: Pilot[None]) -> None:
-        await pilot.press("e")
-        await pilot.pause()
+        for key in ("v", "a", "s", "v"):
+            await pilot.press("e", key)
+            await pilot.pause()
+        told = [notice.message for notice in app._notifications]
+        assert f"wrote 2 rows to {tmp_path / 'sweep-grid-2.csv'}" in told
 
     drive(root, look)
-    with (tmp_path / "sweep-grid.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [(row["method"], float(row["tau"])) for row in rows[:3]] == [
-        ("exact", 1.0),
-        ("exact", 0.1),
-        ("exact", 0.01),
+    watch = SweepWatch(root, "sweep").look()
+    assert watch is not None
+    for name, grid in (("sweep-grid", True), ("sweep-grid-2", True), ("sweep", False)):
+        stream = io.StringIO()
+        export_sweep(watch.sweep, watch.states, stream, grid=grid)
+        assert (tmp_path / f"{name}.csv").read_text() == stream.getvalue()
+    assert "<svg" in (tmp_path / "sweep.svg").read_text()
+
+
+def half_done(seeds: int = 2) -> list[tuple[str, float, int, Made]]:
+    """The first seed everywhere, the next where the step size is largest."""
+    losses = {30.0: 5.63e6, 10.0: 0.0276, 3.0: 0.3}
+    return [
+        ("cg3", tau, seed, Made(loss=loss) if seed == 0 or tau == 30.0 else Made(None))
+        for seed in range(seeds)
+        for tau, loss in losses.items()
     ]
-    assert (rows[0]["diverged"], rows[0]["first_bad_step"]) == ("1", "1412")
-    assert float(rows[1]["train_loss"]) == pytest.approx(0.0173)
-    assert [row["best"] for row in rows] == ["0", "1", "0", "0", "1", "0"]
-    assert rows[2]["status"] == "waiting"
-    assert rows[2]["train_loss"] == ""
 
 
-def test_a_cell_s_text_is_never_a_formula_or_a_command(tmp_path: Path) -> None:
-    bad = CellState("diverged", cause="=\x1b[2Jx", first_bad_step=3)
-    write_csv(tmp_path / "x.csv", table_of([(Cell("exact", 1.0, None, 0), bad)]))
-    text = (tmp_path / "x.csv").read_text()
-    assert "\x1b" not in text
-    assert ",'=" in text
+def test_what_is_best_so_far_is_marked_as_such(tmp_path: Path) -> None:
+    make_sweep(tmp_path, half_done())
+
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        (row,) = (line for line in app.lines() if "★" in line and "cg3" in line)
+        assert re.search(r"★ *·0\.0276…", row)
+        assert row.count("★") == 1
+        figures = grid_rows(app.grid.table)[0]
+        assert figures[-2:] == row.split()[-2:] == ["10…", "≥0.5…"]
+        assert "★ best so far" in app.lines()[-2]
+        assert "4/6 runs  1/3 cells" in app.lines()[0]
+        strip = app.grid.render_line(1 + app.grid._layout().height // 2)
+        (star,) = (segment for segment in strip if "★" in segment.text)
+        quiet = app.grid.get_component_rich_style("grid--quiet")
+        assert star.style is not None
+        assert star.style.color == quiet.color
+
+    drive(tmp_path, look, (120, 24))
+
+
+def test_a_large_screen_is_used(tmp_path: Path) -> None:
+    make_sweep(tmp_path, a_grid())
+
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        layout = app.grid._layout()
+        assert len(layout.taus) == len(TAUS)
+        used = layout.name + layout.cell * len(TAUS) + layout.best + layout.width
+        assert used >= 0.9 * app.grid.size.width
+        assert layout.height * len(layout.rows) >= 0.7 * app.grid.size.height
+        text = "\n".join(app.lines())
+        for piece in ("val 96.0%", "1.3e-3-1.6e-3", "step 40", "2/3 done", "median of 3 seeds"):
+            assert piece in text
+        await pilot.press("m")
+        await pilot.pause()
+        assert "loss 0.00143" in "\n".join(app.lines())
+
+    drive(tmp_path, look, (200, 60))
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)])
+def test_every_sign_that_occurs_is_explained(tmp_path: Path, size: tuple[int, int]) -> None:
+    make_sweep(tmp_path, a_grid())
+
+    async def look(app: GridApp, pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        legend = "\n".join(app.lines()[-4:-1])
+        for sign in ("✖ k/n", "★ best", "‖ paused", "! interrupted", "■ stopped", "· waiting"):
+            assert sign in legend
+
+    drive(tmp_path, look, size)
 
 
 def table_of(cells: list[tuple[Cell, CellState]]) -> Stability:
@@ -378,7 +434,7 @@ def test_a_sweep_without_cells(tmp_path: Path) -> None:
     async def run() -> None:
         app = GridApp(tmp_path)
         async with app.run_test(size=(40, 10)) as pilot:
-            await until(pilot, lambda: "0/0 cells" in app.lines()[0])
+            await until(pilot, lambda: "0/0 runs" in app.lines()[0])
             assert "[red]\\x1b" in app.lines()[0]
             assert "no runs in this sweep" in "\n".join(app.lines())
             await pilot.press("enter", "m", "right")
@@ -423,7 +479,7 @@ def test_the_level_of_the_stable_width_is_in_the_legend(root: Path) -> None:
     async def look(app: GridApp, pilot: Pilot[None]) -> None:
         level = app.grid.table.level
         assert level is not None
-        assert f"width: decades at loss ≤ {format_number(level)}" in app.lines()[-2]
+        assert f"width: decades at loss ≤ {format_number(level)} so far" in app.lines()[-2]
 
     drive(root, look)
 

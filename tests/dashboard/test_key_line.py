@@ -10,13 +10,22 @@ from engine.locks import RunLock
 from engine.run import Run
 from engine.runs import Runs
 from proxprop_cli.dashboard.app import Dashboard
-from proxprop_cli.dashboard.screens.help import keys_of
+from proxprop_cli.dashboard.keys import NAMES
+from proxprop_cli.dashboard.screens.help import HelpScreen, keys_of
 from tests.dashboard.runs_helper import in_app, make_run, until
 from tests.dashboard.sweep_helper import Made, make_comparison, make_sweep
 
 
 def last_line(app):
     return app.screen._compositor.render_strips()[-1].text
+
+
+NEEDED = {
+    "live": ("enter Full", "/ Filter", "+/- Zoom", "1-5 Pane", "e Export", "m Smooth"),
+    "list": ("enter Open", "/ Filter", "space Select", "e Export", "d Delete", "t Cells"),
+    "grid": ("enter Open", "m Accuracy", "e Export"),
+    "comparison": ("enter Full", "/ Filter", "b Band", "+/- Zoom", "1-5 Pane", "v Metric"),
+}
 
 
 @pytest.mark.parametrize("screen", ["live", "list", "grid", "comparison"])
@@ -30,20 +39,28 @@ def test_no_key_is_cut_and_more_room_shows_more(tmp_path, screen):
     async def script(pilot):
         ready = ("enter", "Filter") if screen == "list" else ("p Pause", "s Stop", "q Quit")
         await until(pilot, lambda: all(text in last_line(pilot.app) for text in ready))
-        assert screen == "list" or "esc" in last_line(pilot.app)
+        assert "esc" in last_line(pilot.app)
         seen = []
-        for width in (12, 40, 60, 80, 120):
+        for width in (12, 40, 60, 80, 120, 200):
             await pilot.resize_terminal(width, 24)
             await pilot.pause()
             words = last_line(pilot.app).split()
             assert len(words) % 2 == 0
-            known = {
-                binding.binding.description for binding in pilot.app.screen.active_bindings.values()
+            bound = {
+                NAMES.get(key, key)
+                for active in pilot.app.screen.active_bindings.values()
+                for key in active.binding.key.split(",")
             }
-            assert set(words[1::2]) <= known
+            # +/-, 1-5 and h/l stand for several
+            assert all({key, key[0]} & bound for key in words[::2])
             seen.append(words)
         assert all(wide[: len(narrow)] == narrow for narrow, wide in pairwise(seen))
         assert len(seen[-1]) > len(seen[1])
+        assert all(text in last_line(pilot.app) for text in NEEDED[screen])
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        # the least that a person is to find without any other help
+        assert all(text in last_line(pilot.app) for text in NEEDED[screen][:2])
 
     folder = Run(tmp_path / (which or run.id))
     if screen == "list":
@@ -63,3 +80,14 @@ def test_the_help_of_a_comparison_has_the_keys_of_the_live_screen(tmp_path):
         assert "x" in keys
 
     in_app(Dashboard(Runs(tmp_path), sweep=sweep.id), script)
+
+
+def test_a_click_is_the_key(tmp_path):
+    run = make_run(tmp_path)
+
+    async def script(pilot):
+        await until(pilot, lambda: "? Help" in last_line(pilot.app))
+        await pilot.click(offset=(last_line(pilot.app).index("? Help") + 2, 23))
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+
+    in_app(Dashboard(Runs(tmp_path), [run.id]), script, (80, 24))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from proxprop_cli.dashboard.axes import Scale
 from proxprop_cli.dashboard.lines import Line, points
-from proxprop_cli.dashboard.raster import BROKEN, Raster, rasterize
+from proxprop_cli.dashboard.marks import BROKEN
+from proxprop_cli.dashboard.raster import Raster, rasterize
 
 UNIT = Scale(0, 1)
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import time
+from pathlib import Path
+
+from engine.control import Desired
 from engine.locks import RunLock
+from engine.run import Run
 from engine.runs import Runs
+from engine.store import StoreWriter
 from proxprop_cli.dashboard.app import Dashboard
+from proxprop_cli.dashboard.catalog import Catalog
+from proxprop_cli.dashboard.exports import fresh, write_curves, write_metrics
+from proxprop_cli.dashboard.list_rows import list_row
 from proxprop_cli.dashboard.screens.comparison import ComparisonScreen
 from proxprop_cli.dashboard.screens.grid import GridScreen
 from proxprop_cli.dashboard.screens.live import LiveScreen
@@ -214,3 +225,105 @@ def test_a_damaged_sweep_does_not_hide_the_rest(tmp_path):
         await listed(pilot, 1)
 
     in_app(Dashboard(Runs(tmp_path)), script)
+
+
+def test_what_stands_in_the_log_of_the_store_only_is_seen(tmp_path):
+    run = make_run(tmp_path, status="paused")
+    catalog = Catalog(Runs(tmp_path))
+    (entry,) = catalog.entries()
+    assert entry.epoch == 4
+    with StoreWriter(run.database) as writer:
+        before = run.database.stat()
+        writer.set_state({"epoch": 17})
+        writer.commit()
+        after = run.database.stat()
+        assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+        (entry,) = catalog.entries()
+        assert entry.epoch == 17
+
+
+def test_nothing_is_looked_at_while_the_list_is_hidden(tmp_path, monkeypatch):
+    make_run(tmp_path)
+    monkeypatch.setattr("proxprop_cli.dashboard.screens.run_list._POLL_SECONDS", 0.02)
+    looks = []
+    entries = Catalog.entries
+    monkeypatch.setattr(Catalog, "entries", lambda it: looks.append(1) or entries(it))
+
+    async def script(pilot):
+        await listed(pilot, 1)
+        await until(pilot, lambda: len(looks) > 3)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
+        await pilot.pause(0.2)
+        seen = len(looks)
+        await pilot.pause(0.4)
+        assert len(looks) == seen
+        await pilot.press("escape")
+        await until(pilot, lambda: len(looks) > seen)
+
+    in_app(Dashboard(Runs(tmp_path)), script)
+
+
+def test_a_run_that_gets_its_data_ready_is_starting(tmp_path):
+    now = time.time()
+    make_run(tmp_path, id="new", status="created", steps=0)
+    late = make_run(tmp_path, id="late", status="created", steps=0, clock=lambda: now - 60)
+    catalog = Catalog(Runs(tmp_path))
+    assert {e.id: e.status for e in catalog.entries()} == {"new": "starting", "late": "interrupted"}
+    with RunLock(late.lock_file):
+        os.utime(late.lock_file, (now - 60, now - 60))
+        found = {entry.id: entry for entry in Catalog(Runs(tmp_path)).entries()}
+        assert found["late"].status == "starting"
+    assert "○ starting" in list_row(found["late"], selected=False).cells
+
+
+def test_a_sweep_whose_process_has_not_taken_it_yet_is_starting(tmp_path):
+    sweep = make_sweep(tmp_path, [("exact", 1.0, 0, Made(None))])
+    folder = Run(tmp_path / sweep.id)
+    catalog = Catalog(Runs(tmp_path))
+    folder.set_desired(Desired.RUNNING)
+    assert [entry.status for entry in catalog.entries()] == ["starting"]
+    with RunLock(folder.lock_file):
+        assert [entry.status for entry in catalog.entries()] == ["running"]
+    # it was there, and is gone
+    assert [entry.status for entry in catalog.entries()] == ["interrupted"]
+    os.utime(folder.request_file, (time.time() - 60,) * 2)
+    assert [entry.status for entry in Catalog(Runs(tmp_path)).entries()] == ["interrupted"]
+
+
+def test_an_export_takes_the_place_of_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "runs")
+    mine = tmp_path / f"{run.id}.csv"
+    mine.write_text("mine")
+
+    async def script(pilot):
+        await listed(pilot, 1)
+        await pilot.press("e")
+        second = tmp_path / f"{run.id}-2.csv"
+        await until(pilot, second.exists)
+        await until(pilot, lambda: pilot.app._notifications)
+        (told,) = pilot.app._notifications
+        assert told.message.endswith(f"rows to {second}")
+        assert mine.read_text() == "mine"
+
+    in_app(Dashboard(Runs(tmp_path / "runs")), script)
+
+
+def test_fresh_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert fresh(Path("a.csv")) == tmp_path / "a.csv"
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "a-2.csv").symlink_to(tmp_path / "nothing")
+    assert fresh(Path("a.csv")) == tmp_path / "a-3.csv"
+
+
+def test_exports_can_be_read_as_the_umask_has_it(tmp_path):
+    umask = os.umask(0o002)
+    try:
+        write_curves(tmp_path / "view.csv", [])
+        write_metrics(tmp_path / "all.csv", [make_run(tmp_path / "runs")])
+    finally:
+        os.umask(umask)
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("view.csv", "all.csv")}
+    assert modes == {0o664}

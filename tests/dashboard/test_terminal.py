@@ -17,7 +17,7 @@ def test_train_pause_resume_detach_watch_and_stop(terminal, window):
     first = window("train", *SMALL, "--epochs", "100000", "--method", "cg3")
     first.until_shown("running")
     (run,) = Runs(terminal.runs).all()
-    first.until_shown("CG residual")
+    first.until_shown("4 CG")
     first.press("p")
     first.until(lambda: run.status() == "paused")
     first.until_shown("paused")

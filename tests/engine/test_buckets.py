@@ -95,3 +95,18 @@ def test_sums_that_overflow_both_ways_have_a_mean():
     values = np.array([1.7e308, 1.7e308, -1.7e308, -1.7e308])
     found = Buckets.of(np.arange(4), values).coarser(2).coarser(4)
     assert np.isfinite(found.mean).all()
+
+
+@pytest.mark.parametrize("every", [1, 7, 10, 1000])
+def test_samples_are_the_last_of_each_bucket_whichever_steps_there_are(tmp_path, every):
+    steps = [*range(0, 1000, every), *range(1000, 5001, 10 * every)]
+    with StoreWriter.create(tmp_path / "run.db") as writer:
+        writer.append_block(steps, {"time/train": [0.5 * step for step in steps]})
+        writer.append_block([7, 9000], {"other": [1.0, 2.0]})
+    with StoreReader(tmp_path / "run.db") as reader:
+        found = reader.samples("time/train", 100)
+        assert found.width == width_for(steps[-1], 100)
+        expected = {step // found.width: step for step in steps}
+        assert found.last.tolist() == list(expected.values())
+        assert found.high.tolist() == [0.5 * step for step in expected.values()]
+        assert len(reader.samples("nothing", 100)) == 0

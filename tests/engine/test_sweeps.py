@@ -306,9 +306,37 @@ def test_one_seed_that_is_not_finished_keeps_a_cell_from_being_final(status: Sta
     found = seeds_grid({1.0: [0.1, 0.1, 0.1]}, level=0.5, s1=status)
     (cell,), (row,) = found.cells.values(), found.rows
     assert not cell.final
-    assert (row.best_tau, row.best_loss, row.width) == (None, None, None)
+    # so far the others tell, if none diverged
+    so_far = (None, None, None) if status == "diverged" else (1.0, 0.1, 0.0)
+    assert (row.best_tau, row.best_loss, row.width) == so_far
     assert cell.complete == row.complete == found.complete == (status == "diverged")
     assert cell.over == (status in ("stopped", "diverged"))
+
+
+def test_a_half_done_row_is_judged_by_the_seeds_that_are_done() -> None:
+    taus = (50.0, 1.0, 0.1, 0.01)
+    losses = {50.0: 5.63e6, 1.0: 0.0276, 0.1: 0.3, 0.01: 2.25}
+    cells, states = [], []
+    for seed in range(3):
+        for tau in taus:
+            cells.append(Cell("cg3", tau, None, seed))
+            done = CellState("finished", losses[tau], None, 4, 2.3)
+            begun = CellState("running", 2.3, None, 0, 2.3)
+            # one cell has all its seeds, and it is the worst; the next seed of the best has begun
+            later = begun if (seed, tau) == (1, 1.0) else CellState("waiting", made=False)
+            states.append(done if seed == 0 or tau == 50.0 else later)
+    found = summarize_sweep(Sweep("s", "p", 4, 0.0, tuple(cells)), states)
+    (row,) = found.rows
+    assert (row.best_tau, row.best_loss, row.complete) == (1.0, 0.0276, False)
+    assert row.width == pytest.approx(1.0)
+    assert not row.at_edge
+    assert found.cells["cg3", 1.0].loss == 0.0276  # one that has just begun does not move it
+    assert found.level == pytest.approx(2.3 - 0.5 * (2.3 - 0.0276))
+
+
+def test_before_any_seed_is_done_nothing_is_best() -> None:
+    (row,) = seeds_grid({1.0: [0.1]}, level=0.5, s0="running").rows
+    assert (row.best_tau, row.width) == (None, None)
 
 
 def test_epochs_of_a_cell_are_those_of_the_seed_that_is_least_far() -> None:

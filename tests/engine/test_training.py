@@ -18,6 +18,7 @@ from engine.events import (
     CheckpointDue,
     Diverged,
     EpochDone,
+    LadderClimbed,
     Paused,
     RunEnded,
     RunStarted,
@@ -322,6 +323,14 @@ def test_too_many_poolings_are_refused():
         small.trainer(small.config(model={"kind": "convnet", "channels": [2] * 5, "pools": 5}))
 
 
+def test_a_smaller_last_batch_is_not_the_cost_of_the_others():
+    # 330 samples: every fourth step, which is traced, has 30 of 100
+    made, events = small.run(small.config(method="cg3", epochs=3, log__trace_every=4))
+    work = [v for block in of_kind(events, StepsDone) for v in block.values["work"]]
+    assert made.step == len(work) == 12
+    assert work == pytest.approx([work[0] * step for step in range(1, 13)])
+
+
 def test_a_state_of_another_network_is_refused(tmp_path):
     made = small.trainer(small.config())
     hashes = checkpoint.write(tmp_path, 0, made.snapshot())
@@ -381,3 +390,13 @@ def test_no_step_waits_for_the_device(method):
         learner.step(indices, 0.1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_fallbacks_beside_a_divergence_are_told_at_steps_of_the_run(monkeypatch):
+    monkeypatch.setattr("engine.step_log._SECONDS", 1e9)  # only an epoch's end brings steps over
+    config = small.config("exact", method__tau=500.0, model__hidden=[50, 30], batch_size=20)
+    _, events = small.run(config)
+    (found,) = of_kind(events, Diverged)
+    climbed = of_kind(events, LadderClimbed)
+    assert climbed
+    assert all(event.step <= found.step for event in climbed)

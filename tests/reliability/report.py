@@ -33,6 +33,11 @@ def many(short: int, full: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("times", [short, pytest.param(full, marks=pytest.mark.slow)])
 
 
+def some(short: int, full: int) -> list[Any]:
+    """The first few of so many seeds; the others where there is time."""
+    return [*range(short), *(pytest.param(n, marks=pytest.mark.slow) for n in range(short, full))]
+
+
 def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("reliability")
     group.addoption("--seed", default="0", help="of random faults: a number, or 'random'")

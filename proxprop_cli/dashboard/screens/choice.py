@@ -15,6 +15,9 @@ from textual.widgets import Static
 
 from proxprop_cli.output import printable
 
+_AROUND = 6
+"""Columns of border and padding."""
+
 
 class Choice(ModalScreen[str | None]):
     """Gives the key that was pressed; ``None`` when it was called off by ``c`` or escape.
@@ -26,10 +29,10 @@ class Choice(ModalScreen[str | None]):
     DEFAULT_CSS = """
     Choice { align: center middle; }
     Choice > Vertical {
-        width: auto; max-width: 90%; height: auto; max-height: 100%;
+        width: 90%; height: auto; max-height: 100%;
         border: round $accent; padding: 0 2; background: $surface;
     }
-    Choice Static { width: auto; height: auto; }
+    Choice Static { width: 1fr; height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,c,ctrl+c", "cancel", "Cancel")]
 
@@ -39,13 +42,15 @@ class Choice(ModalScreen[str | None]):
         self._answers = dict(answers)
 
     def compose(self) -> ComposeResult:
-        """The question and its answers, a line each."""
+        """The question, in as many lines as it needs, and its answers."""
         text = Text(printable(self._question), style="bold")
         for key, label in (*self._answers.items(), ("c", "cancel")):
             text.append("\n")
             text.append(f" {key} ", style="reverse bold")
             text.append(f" {label}", style="not bold")
-        with Vertical():
+        with Vertical() as box:
+            # with a width of its own it would be cut instead of wrapped
+            box.styles.max_width = max(line.cell_len for line in text.split()) + _AROUND
             yield Static(text)
 
     def on_key(self, event: Key) -> None:

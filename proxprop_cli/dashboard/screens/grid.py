@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,14 +12,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
-from engine.atomic_files import replacing, storage_errors
 from engine.errors import StorageError
+from engine.export import writing
 from engine.numbers import format_number
 from engine.stability import Stability
+from engine.sweep_export import export_sweep
 from engine.sweep_watch import SweepLook
-from proxprop_cli.dashboard.exports import plain
+from proxprop_cli.dashboard.exports import fresh
 from proxprop_cli.dashboard.messages import RunsChosen, RunsWanted
 from proxprop_cli.dashboard.places import cell_places
+from proxprop_cli.dashboard.screens.choice import Choice
 from proxprop_cli.dashboard.screens.sweep_base import SweepScreen
 from proxprop_cli.dashboard.widgets import stability_cells as cells
 from proxprop_cli.dashboard.widgets.key_line import KeyLine
@@ -28,24 +29,14 @@ from proxprop_cli.dashboard.widgets.stability_grid import StabilityGrid
 from proxprop_cli.dashboard.widgets.sweep_title import sweep_title
 from proxprop_cli.output import printable
 
-_USER_FILE = 0o666
 _SHOWN: dict[cells.Shown, str] = {"loss": "training loss", "accuracy": "validation accuracy"}
-_COLUMNS = (
-    "row",
-    "method",
-    "tau",
-    "tau_theta",
-    "status",
-    "seeds",
-    "diverged",
-    "first_bad_step",
-    "cause",
-    "epochs",
-    "train_loss",
-    "val_accuracy",
-    "best",
-    "stable_width_decades",
+_EXPORTS = (
+    ("v", "the grid, as CSV"),
+    ("a", "every run and what it came to, as CSV"),
+    ("s", "this screen, as SVG"),
 )
+_LEGEND_HEIGHTS = (20, 24)
+"""Lines of the screen from which on the legend may have one more."""
 
 
 class GridScreen(SweepScreen):
@@ -65,13 +56,14 @@ class GridScreen(SweepScreen):
         Binding("f1", "app.show_help", "Help", show=False),
         Binding("escape", "back", "Back", tooltip="Back, or to the list of runs"),
         Binding("m", "switch", "Accuracy", tooltip="Training loss or validation accuracy"),
-        Binding("e", "export", "Export", tooltip="The grid, as CSV"),
+        Binding("e", "export", "Export", tooltip="Export: the grid, its runs or the screen"),
     ]
     DEFAULT_CSS = """
     GridScreen {
         #grid-title { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; }
         StabilityGrid { margin: 1 1 0 1; }
         #grid-hint, #grid-legend { height: 1; padding: 0 1; text-wrap: nowrap; }
+        #grid-legend { height: auto; min-height: 1; max-height: 3; }
         #grid-hint { display: none; color: $text-warning; }
         #grid-hint.shown { display: block; }
         &:ansi #grid-title { background: ansi_default; }
@@ -129,22 +121,40 @@ class GridScreen(SweepScreen):
             self.post_message(RunsWanted())
 
     def action_export(self) -> None:
-        """Write the grid to a file in the current folder."""
+        """Ask what to write into the working folder."""
         if self.look is None:
             self.notify("nothing to export yet", severity="warning", markup=False)
             return
-        path = Path(f"{self.sweep_id}-grid.csv")
+
+        def answered(key: str | None) -> None:
+            if key is not None:
+                self._export(key)
+
+        self.app.push_screen(Choice("Export", _EXPORTS), answered)
+
+    def _export(self, key: str) -> None:
+        assert self.look is not None
+        look = self.look
         try:
-            write_csv(path, self.look.grid)
+            if key == "s":
+                path = fresh(Path(f"{self.sweep_id}.svg"))
+                self.app.clear_notifications()
+                with writing(path) as stream:
+                    stream.write(self.app.export_screenshot())
+                what = "a picture"
+            else:
+                as_grid = key == "v"
+                path = fresh(Path(f"{self.sweep_id}{'-grid' if as_grid else ''}.csv"))
+                rows = export_sweep(look.sweep, look.states, path, grid=as_grid)
+                what = f"{rows:,} rows"
         except StorageError as error:
             self.notify(printable(str(error)), severity="error", markup=False)
         else:
-            self.notify(f"wrote {path}", markup=False)
+            self.notify(printable(f"wrote {what} to {path}"), markup=False)
 
     def _write_lines(self) -> None:
         grid = self.query_one(StabilityGrid)
         room = max(self.size.width - 2, 1)
-        colorful = not (self.app.no_color or self.app.native_ansi_color)
         pieces = [_SHOWN[grid.shown]]
         if self.look is not None:
             pieces.insert(0, self.look.grid.length)
@@ -153,55 +163,15 @@ class GridScreen(SweepScreen):
         hint = self.query_one("#grid-hint", Static)
         hint.set_class(bool(self.hint()), "shown")
         hint.update(self.hint())
-        self.query_one("#grid-legend", Static).update(_legend(grid, room, colorful=colorful))
+        lines = 1 + sum(self.size.height >= height for height in _LEGEND_HEIGHTS)
+        legend = _legend(grid, room, lines, colorful=grid.colorful)
+        self.query_one("#grid-legend", Static).update(legend)
 
 
-def write_csv(path: Path, grid: Stability) -> None:
-    """Write one row a cell, methods in order, largest tau first.
-
-    :raises StorageError: the file can not be written; an old one is what it was before.
-    """
-    with storage_errors(path), replacing(path, mode=_USER_FILE) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for row in grid.rows:
-            for tau in grid.taus:
-                cell = grid.cells.get((row.label, tau))
-                if cell is None:
-                    continue
-                writer.writerow(
-                    (
-                        plain(cell.row),
-                        cell.method,
-                        repr(float(tau)),
-                        cell.tau_theta,
-                        " ".join(sorted(set(cell.statuses))),
-                        cell.seeds,
-                        cell.diverged,
-                        cell.first_bad_step,
-                        plain(cell.cause),
-                        cell.epochs,
-                        cell.loss,
-                        cell.accuracy,
-                        int(tau == row.best_tau),
-                        row.width,
-                    )
-                )
-
-
-def _legend(grid: StabilityGrid, room: int, *, colorful: bool) -> Text:
-    """The signs that occur, as many as there is room for."""
-    scale = grid.scale
-    there = {status for cell in grid.table.cells.values() for status in cell.statuses}
-    signs = [f"{cells.DIVERGED} k/n diverged"] if "diverged" in there else []
-    ranked = any(row.best_tau is not None for row in grid.table.rows)
-    signs += [f"{cells.BEST} best"] if ranked else []
-    signs += [f"{glyph} {status}" for status, glyph in cells.GLYPHS.items() if status in there]
-    level = grid.table.level
-    if ranked:
-        stable = " of tau" if level is None else f" at loss ≤ {format_number(level)}"
-        signs.insert(0, f"width: decades{stable}")
+def _legend(grid: StabilityGrid, room: int, lines: int, *, colorful: bool) -> Text:
+    """The colours, the signs that occur, and what the numbers are: as much as there is room for."""
     text = Text()
+    scale = grid.scale
     if scale is not None:
         low = cells.format_value(scale.low, grid.shown)
         high = cells.format_value(scale.high, grid.shown)
@@ -212,12 +182,32 @@ def _legend(grid: StabilityGrid, room: int, *, colorful: bool) -> Text:
                 good = level if grid.shown == "accuracy" else 1 - level
                 text.append(glyph, _on(cells.viridis(good)) if colorful else "")
             text.append(f" {high}")
-    for sign in signs:
-        piece = f"   {sign}" if text else sign
-        if text.cell_len + len(piece) > room:
+    used, written = text.cell_len, 1
+    for piece in _explained(grid.table):
+        gap = 3 if used else 0
+        if used + gap + len(piece) > room and written < lines and used:
+            text.append("\n")
+            used, gap, written = 0, 0, written + 1
+        if used + gap + len(piece) > room:
             break
-        text.append(piece, style="dim")
+        text.append(" " * gap + piece, style="dim")
+        used += gap + len(piece)
     return text
+
+
+def _explained(table: Stability) -> list[str]:
+    """What the legend says, the most important first."""
+    there = {status for cell in table.cells.values() for status in cell.statuses}
+    said = [f"{cells.DIVERGED} k/n diverged"] if "diverged" in there else []
+    ranked = any(row.best_tau is not None for row in table.rows)
+    said += [f"{cells.BEST} best{'' if table.complete else ' so far'}"] if ranked else []
+    said += [f"{glyph} {status}" for status, glyph in cells.GLYPHS.items() if status in there]
+    seeds = max((cell.seeds for cell in table.cells.values()), default=1)
+    said += [f"median of {seeds} seeds"] if seeds > 1 else []
+    if ranked:
+        stable = " of tau" if table.level is None else f" at loss ≤ {format_number(table.level)}"
+        said.append(f"width: decades{stable}{'' if table.complete else ' so far'}")
+    return said
 
 
 def _on(ground: tuple[int, int, int]) -> Style:

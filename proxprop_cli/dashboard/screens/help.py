@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import textwrap
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -12,29 +13,25 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from proxprop_cli.dashboard.keys import NAMES as _NAMES
+from proxprop_cli.dashboard.keys import key_groups
 from proxprop_cli.dashboard.screens.live_base import RunsScreen
 
-_WORDS = """
-system     order of the linear system, and its form
-residual   |(A'A + beta I)V - A'G| / |A'G| of the step taken
-recurrence what CG believes it to be, iteration by iteration
-angle      between step and gradient; below 90 degrees descends
-fallbacks  solver failures that another method answered
-x work     multiplications of a step, in steps of BackProp"""
-_NAMES = {
-    "question_mark": "?",
-    "slash": "/",
-    "plus": "+",
-    "minus": "-",
-    "equals_sign": "=",
-    "escape": "esc",
-    "up": "↑",
-    "down": "↓",
-    "left": "←",
-    "right": "→",
-    "ctrl+c": "^c",
-    "ctrl+p": "^p",
-}
+__all__ = ["_NAMES", "HelpScreen", "key_table", "keys_of"]
+
+_WORDS = (
+    ("system", "order of the linear system, and its form"),
+    ("residual", "|(A'A + beta I)V - A'G| / |A'G| of the step taken"),
+    ("recurrence", "what CG believes it to be, iteration by iteration"),
+    ("angle", "between step and gradient; below 90 degrees descends"),
+    ("fallbacks", "solver failures that another method answered"),
+    ("x work", "multiplications of a step, in steps of BackProp"),
+)
+_WIDEST = 90
+_AROUND = 8
+"""Columns of border, padding and scroll bar."""
+_WIDEST_KEYS = 18
+_LEAST_TEXT = 12
 
 
 class HelpScreen(ModalScreen[None]):
@@ -43,7 +40,7 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
     HelpScreen > VerticalScroll {
-        width: auto; min-width: 40; max-width: 95%; height: auto; max-height: 95%;
+        width: auto; max-width: 100%; height: auto; max-height: 100%;
         border: round $accent; padding: 0 2; background: $surface;
     }
     HelpScreen Static { width: auto; height: auto; }
@@ -60,44 +57,49 @@ class HelpScreen(ModalScreen[None]):
         """The table of keys."""
         with VerticalScroll() as scroll:
             scroll.border_title = "Keys"
-            yield Static(key_table(self._of))
-            if isinstance(self._of, RunsScreen):
-                yield Static(_WORDS)
+            scroll.border_subtitle = "↑ ↓ scroll · esc close"
+            yield Static(id="keys")
+
+    def on_mount(self) -> None:
+        """Write it."""
+        self._write()
+
+    def on_resize(self) -> None:
+        """Break the lines anew."""
+        self._write()
+
+    def _write(self) -> None:
+        width = min(_WIDEST, self.app.size.width - _AROUND)
+        self.query_one("#keys", Static).update(key_table(self._of, width))
 
 
 def keys_of(screen: Screen[object]) -> list[tuple[str, str]]:
-    """Keys and what they do, in the order of the bindings, those of one action together: the
-    screen's, then those of its panes."""
-    screens = [found for found in type(screen).__mro__ if found.__module__.startswith(__package__)]
-    sources = [*screens, *dict.fromkeys(type(w) for w in screen.query("*") if w.can_focus)]
-    own = [vars(source).get("BINDINGS", []) for source in sources]
-    found: dict[str, tuple[list[str], str]] = {}
-    for binding in [*chain(*own), Binding("ctrl+p", "palette", "Command palette")]:
-        if not isinstance(binding, Binding):
-            continue
-        group = "pane" if binding.action.startswith("pane(") else binding.action
-        keys, _ = found.setdefault(group, ([], binding.tooltip or binding.description))
-        keys += [_NAMES.get(key, key) for key in binding.key.split(",")]
-    return [(_joined(keys), _described(action, text)) for action, (keys, text) in found.items()]
+    """Keys and what they do, in the order of the help."""
+    return [(row.shown, row.text) for _, rows in key_groups(screen) for row in rows]
 
 
-def key_table(screen: Screen[object]) -> Text:
-    """The same as aligned text."""
-    rows = keys_of(screen)
-    width = max(len(keys) for keys, _ in rows)
+def key_table(screen: Screen[object], width: int) -> Text:
+    """The same in groups, aligned, and what the words in the panes mean.
+
+    :param width: columns; what is longer is broken.
+    """
+    groups: list[tuple[str, Sequence[tuple[str, str]]]] = [
+        (heading, [(row.shown, row.text) for row in rows]) for heading, rows in key_groups(screen)
+    ]
+    if isinstance(screen, RunsScreen):
+        groups.append(("Words", _WORDS))
+    widest = max(len(keys) for _, rows in groups for keys, _ in rows)
+    left = max(min(widest, _WIDEST_KEYS, width - 2 - _LEAST_TEXT), 1)
+    right = max(width - left - 2, 1)
     text = Text()
-    for number, (keys, description) in enumerate(rows):
-        text.append("\n" if number else "")
-        text.append(keys.rjust(width), style="bold")
-        text.append(f"  {description}")
+    for number, (heading, rows) in enumerate(groups):
+        text.append("\n\n" if number else "")
+        text.append(heading, style="bold underline")
+        for keys, description in rows:
+            names, said = textwrap.wrap(keys, left), textwrap.wrap(description, right)
+            for line in range(max(len(names), len(said))):
+                text.append("\n")
+                name = names[line] if line < len(names) else ""
+                text.append(name.rjust(left), style="bold")
+                text.append(f"  {said[line]}" if line < len(said) else "")
     return text
-
-
-def _joined(keys: list[str]) -> str:
-    if len(keys) > 3 and all(key.isdigit() for key in keys):
-        return f"{keys[0]}-{keys[-1]}"
-    return " ".join(keys)
-
-
-def _described(action: str, text: str) -> str:
-    return "Go to a pane; again: enlarge it" if action == "pane" else text

@@ -10,7 +10,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.message import Message
 
-from proxprop_cli.dashboard.screens.live_base import PANES
 from proxprop_cli.dashboard.screens.live_control import RunControl
 from proxprop_cli.dashboard.screens.live_exports import LiveExports
 from proxprop_cli.dashboard.screens.live_view import ViewKeys
@@ -18,8 +17,11 @@ from proxprop_cli.dashboard.views import Member, RunView
 from proxprop_cli.dashboard.widgets.chart import Chart
 from proxprop_cli.dashboard.widgets.key_line import KeyLine
 from proxprop_cli.dashboard.widgets.log_pane import LogPane
+from proxprop_cli.dashboard.widgets.notice import Notice
 from proxprop_cli.dashboard.widgets.run_header import RunHeader
 from proxprop_cli.dashboard.widgets.table import Table
+
+_LEAVE = "Leave: detach, stop or cancel"
 
 
 class LiveScreen(ViewKeys, RunControl, LiveExports):
@@ -30,8 +32,8 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
         Binding("p", "pause", "Pause", tooltip="Pause: hold between two steps"),
         Binding("p", "go_on", "Resume", tooltip="Resume: go on after a pause"),
         Binding("s", "stop", "Stop", tooltip="Stop; asks first, the state is kept"),
-        Binding("q", "leave", "Quit", tooltip="Leave: detach, stop or cancel"),
-        Binding("ctrl+c,ctrl+q", "leave", "Quit", show=False),
+        Binding("q", "leave", "Quit", tooltip=_LEAVE),
+        Binding("ctrl+c,ctrl+q", "leave", "Quit", tooltip=_LEAVE, show=False),
         Binding("question_mark", "app.show_help", "Help", tooltip="These keys"),
         Binding("f1", "app.show_help", "Help", show=False),
         Binding("escape", "runs", "Runs", tooltip="The list of runs"),
@@ -46,11 +48,12 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
         Binding("minus", "zoom(0.5)", "Zoom out", show=False),
         Binding("h,left", "pan(-0.2)", "Pan left", show=False),
         Binding("l,right", "pan(0.2)", "Pan right", show=False),
-        Binding("j,down", "shift(-0.1)", "Move down; in a table the cursor", show=False),
-        Binding("k,up", "shift(0.1)", "Move up; in a table the cursor", show=False),
+        Binding("j,down", "shift(-0.1)", "Move down", show=False),
+        Binding("k,up", "shift(0.1)", "Move up", show=False),
         Binding("r", "reset", "Show everything again", show=False),
         *(Binding(str(n), f"pane({n})", f"Pane {n}", show=False) for n in range(1, 6)),
-        Binding("tab", "app.focus_next", "Next pane", show=False),
+        Binding("tab", "next_pane(1)", "Next pane", show=False),
+        Binding("shift+tab", "next_pane(-1)", "Previous pane", show=False),
         Binding("enter", "enlarge", "Enlarge the pane, or not any more", show=False),
         Binding("slash", "filter", "Look for runs", show=False),
     ]
@@ -70,8 +73,9 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
         super().__init__(tuple(members))
 
     def compose(self) -> ComposeResult:
-        """Header, five panes, footer."""
+        """Header, what is to be said first, five panes, footer."""
         yield RunHeader(id="header")
+        yield Notice(id="notice")
         with Container(id="panes"):
             yield Chart(id="loss")
             yield Chart(id="accuracy", classes="chosen")
@@ -82,8 +86,8 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
 
     def on_mount(self) -> None:
         """Begin to follow the runs, once the first frame is there."""
-        for number, name in enumerate(PANES, 1):
-            self.query_one(f"#{name}").border_title = f"{number} {name.capitalize()}"
+        self.query_one("#layers", Table).frame(["3 Layers"])
+        self.query_one("#log").border_title = "5 Log"
         self.query_one("#loss", Chart).log_y = True
         self.query_one("#solver", Chart).log_y = True
         self.query_one("#loss").focus()
@@ -109,6 +113,7 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
         """Show the runs as they are now."""
         self.views = message.views
         self.draw()
+        self.leave_if_asked()
 
     def on_table_moved(self) -> None:
         """Another layer was chosen."""

@@ -15,6 +15,9 @@ from proxprop_cli.output import printable
 class RunControl(RunsScreen):
     """Says what the runs should do; their trainers hear it."""
 
+    _leaves = False
+    """Whether it was left before it was known whether a run is live."""
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what can be done now is offered."""
         match action:
@@ -26,6 +29,8 @@ class RunControl(RunsScreen):
                 return bool(self.live)
             case "band":
                 return self.has_rows
+            case "metric":
+                return self.several
         return True
 
     def action_pause(self) -> None:
@@ -49,7 +54,14 @@ class RunControl(RunsScreen):
         self.app.push_screen(Choice(question, [("s", "stop")]), answered)
 
     def action_leave(self) -> None:
-        """Leave; where a run is live, ask what is to become of it."""
+        """Leave; where a run is live, ask what is to become of it.
+
+        Who leaves before that is known waits for it, or leaves by a second time.
+        """
+        if not self._leaves and not self._are_known:
+            self._leaves = True
+            return
+        self._leaves = False
         live = self.live
         if not live:
             self.app.exit()
@@ -66,6 +78,15 @@ class RunControl(RunsScreen):
         detach = "training goes on" if goes_on else "stays paused, in a process of its own"
         answers = [("d", f"detach: {detach}"), ("s", "stop, the state is kept")]
         self.app.push_screen(Choice(f"{which} live.", answers), answered)
+
+    def leave_if_asked(self) -> None:
+        """Leave, if that was asked for and is possible by now."""
+        if self._leaves and self._are_known:
+            self.action_leave()
+
+    @property
+    def _are_known(self) -> bool:
+        return bool(self.views) and all(view.is_known for view in self.views)
 
     def _want(self, views: Sequence[RunView], desired: Desired) -> None:
         runs = {run.id: run for run in self.runs}

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from proxprop_cli.dashboard.notices import is_grave, notice
 from proxprop_cli.dashboard.panels import (
     LAYER_COLUMNS,
     MEMBER_COLUMNS,
     RUN_COLUMNS,
     layer_rows,
-    layers_caption,
+    layers_captions,
+    layers_titles,
     run_rows,
 )
 from proxprop_cli.dashboard.screens.live_base import RunsScreen
+from proxprop_cli.dashboard.shorten import distinct
 from proxprop_cli.dashboard.widgets.chart import Chart
 from proxprop_cli.dashboard.widgets.log_pane import LogPane
+from proxprop_cli.dashboard.widgets.notice import Notice
 from proxprop_cli.dashboard.widgets.run_header import RunHeader
 from proxprop_cli.dashboard.widgets.table import Table
 from proxprop_cli.output import percent
@@ -27,7 +31,13 @@ if TYPE_CHECKING:
     from proxprop_cli.dashboard.tick_labels import Format
 
 _SERIES_OF_AXIS = {"wall": {"time/wall"}, "work": {"work"}}
-_SMOOTHED = ("", " · smoothed", " · smoothed more")
+_ACCURACIES = (
+    ("2 Accuracy", (("val_accuracy", "validation"), ("test_accuracy", "test"))),
+    ("2 Accuracy", (("val_accuracy", "val"), ("test_accuracy", "test"))),
+    ("2 Acc", (("val_accuracy", "val"), ("test_accuracy", "test"))),
+)
+"""What the title says, in less and less room."""
+_SMOOTHED = ("", " · smoothed", " · smoother")
 
 
 class Drawing(RunsScreen):
@@ -41,23 +51,26 @@ class Drawing(RunsScreen):
 
         views, axis = self.views, curves.X_AXES[self.axis]
         self.query_one("#header", RunHeader).show(views)
+        self.query_one("#notice", Notice).show(notice(views), grave=is_grave(views))
         smoothing = curves.SMOOTHING[self.smoothing]
         if self.several:
             loss = self._overlay(self.metric, smoothing)
         else:
             loss = curves.loss_lines(views, axis, smoothing)
         kind = dict(curves.LOSSES)[self.metric].capitalize()
-        which = f"{kind} loss" if self.several else "Loss"
-        title = f"1 {which}{_SMOOTHED[self.smoothing]}"
+        title = f"1 {kind} loss" if self.several else "1 Loss"
+        title += _SMOOTHED[self.smoothing]
+        shorter = []
         if not self.several and views and views[0].diverged is not None:
             step, cause = views[0].diverged
-            title = f"1 {which} · ✖ step {step:,}: {cause}"
-        self._show("loss", loss, title)
+            shorter = [f"{title} · ✖ step {step:,}", title]
+            title += f" · ✖ step {step:,}: {cause}"
+        self._show("loss", loss, title, shorter)
         if self.several:
             accuracy = self._overlay(curves.accuracy_of(self.metric))
         else:
             accuracy = curves.accuracy_lines(views, axis)
-        self._show("accuracy", accuracy, self._accuracy_title(), y_format="percent")
+        self._show("accuracy", accuracy, *self._accuracy_titles(), y_format="percent")
         self._draw_table()
         self.draw_solver()
         self._draw_log()
@@ -75,16 +88,20 @@ class Drawing(RunsScreen):
 
         axis = curves.X_AXES[self.axis]
         if self.several:
-            self._show("solver", self._overlay("val_loss"), "4 Validation loss")
+            # another than the first pane has
+            key = "train_loss" if self.metric == "val_loss" else "val_loss"
+            kind = dict(curves.LOSSES)[key].capitalize()
+            self._show("solver", self._overlay(key), f"4 {kind} loss")
             return
         if not self.views:
             return
         view, trace = self.views[0], self._trace()
         if trace is not None and trace.residuals:
             chart = self.query_one("#solver", Chart)
-            title = f"4 CG residual · layer {trace.layer} · step {trace.step:,}"
-            label = f"iteration · {trace.stop_reason}"
-            chart.show(curves.residual_lines(trace), title=title, x_label=label)
+            is_old = view.status == "diverged" and trace.step < view.step
+            title, *shorter = _residual_titles(trace, is_old=is_old)
+            lines = curves.residual_lines(trace)
+            chart.show(lines, title=title, shorter=shorter, x_label="iteration")
             return
         if trace is not None:
             title, metric = f"4 Residual · layer {trace.layer}", f"solver/{trace.layer}/residual"
@@ -114,26 +131,38 @@ class Drawing(RunsScreen):
         return next((trace for trace in self.views[0].traces if trace.layer == key), None)
 
     def _show(
-        self, pane: str, lines: Sequence[Line], title: str, *, y_format: Format = "number"
+        self,
+        pane: str,
+        lines: Sequence[Line],
+        title: str,
+        shorter: Sequence[str] = (),
+        *,
+        y_format: Format = "number",
     ) -> None:
         from proxprop_cli.dashboard import curves
 
         axis = curves.X_AXES[self.axis]
         chart = self.query_one(f"#{pane}", Chart)
         chart.empty = self._nothing()
-        chart.show(lines, title=title, x_label=axis.label, x_format=axis.form, y_format=y_format)
+        chart.show(
+            lines,
+            title=title,
+            shorter=shorter,
+            x_label=axis.label,
+            x_format=axis.form,
+            y_format=y_format,
+        )
 
-    def _accuracy_title(self) -> str:
+    def _accuracy_titles(self) -> tuple[str, list[str]]:
         if self.several:
             kind = "Validation" if self.metric == "val_loss" else "Train"
-            return f"2 {kind} accuracy"
+            return f"2 {kind} accuracy", []
         metrics = self.views[0].metrics if self.views else {}
-        figures = [
-            f"{name} {percent(metrics[key])}"
-            for key, name in (("val_accuracy", "validation"), ("test_accuracy", "test"))
-            if key in metrics
-        ]
-        return " · ".join(["2 Accuracy", *figures])
+        texts = []
+        for pane, names in _ACCURACIES:
+            known = [(name, metrics[key]) for key, name in names if key in metrics]
+            texts.append(" · ".join([pane, *(f"{name} {percent(is_)}" for name, is_ in known)]))
+        return texts[0], texts[1:]
 
     def _nothing(self) -> str:
         problems = [view.problem for view in self.views if view.problem]
@@ -146,23 +175,48 @@ class Drawing(RunsScreen):
     def _draw_table(self) -> None:
         table = self.query_one("#layers", Table)
         if self.several or not self.views:
-            table.border_title, table.border_subtitle = "3 Runs", ""
+            table.frame(["3 Runs"])
             columns = MEMBER_COLUMNS if self.has_rows else RUN_COLUMNS
             table.show(columns, run_rows(self.views, banded=self.banded))
             return
         view = self.views[0]
         plain = view.method == "backprop"
         table.empty = "BackProp: no solver" if plain else "no step was traced yet"
-        table.border_title, table.border_subtitle = "3 Layers", layers_caption(view)
+        table.frame(layers_titles(view), layers_captions(view))
         table.show(LAYER_COLUMNS, layer_rows(view))
 
     def _draw_log(self) -> None:
         log = [line for view in self.views for line in view.log]
         if self.several:
+            names = distinct([view.short for view in self.views])
             log = [
-                replace(line, text=f"{view.short}: {line.text}")
-                for view in self.views
+                replace(line, text=f"{name}: {line.text}")
+                for name, view in zip(names, self.views, strict=True)
                 for line in view.log
             ]
             log.sort(key=lambda line: line.time)
         self.query_one("#log", LogPane).show(log)
+
+
+def _residual_titles(trace: SolverTrace, *, is_old: bool) -> tuple[str, ...]:
+    """In less and less room; why the solver ended is said in all of them.
+
+    :param is_old: whether it tells of a step before what matters, which is said as well then.
+    """
+    reason = trace.stop_reason
+    end = {"converged": "tolerance"}.get(reason, reason)
+    where, when = f"layer {trace.layer}", f"step {trace.step:,}"
+    if is_old:
+        brief = end.partition(" ")[0]
+        return (
+            f"4 CG residual · {where} · at {when} · {end}",
+            f"4 CG · {where} · at {when} · {end}",
+            f"4 CG · {where} · {when} · {brief}",
+            f"4 CG · {trace.layer} · {when} · {brief}",
+        )
+    return (
+        f"4 CG residual · {where} · {when} · {end}",
+        f"4 CG residual · {where} · {end}",
+        f"4 CG · {where} · {end}",
+        f"4 CG · {trace.layer} · {end}",
+    )

@@ -78,9 +78,12 @@ class LiveExports(RunsScreen):
 
         self._report(lambda to: f"{write_metrics(to, self.runs):,} rows", path)
 
-    def _report(self, write: Writer, path: Path) -> None:
+    def _report(self, write: Writer, wished: Path) -> None:
+        from proxprop_cli.dashboard.exports import fresh
+
+        path = fresh(wished)
         try:
-            text = f"wrote {write(path)} to {path.absolute()}"
+            text = f"wrote {write(path)} to {path}"
         except ProxPropError as error:
             self.notify(printable(str(error)), severity="error", markup=False)
         else:

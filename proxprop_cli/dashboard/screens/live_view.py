@@ -123,6 +123,14 @@ class ViewKeys(Drawing):
         self._choose(pane)  # what is hidden can not be focused
         pane.focus()
 
+    def action_next_pane(self, by: int) -> None:
+        """Go to the next pane, whether it is seen or not; what is enlarged stays so."""
+        focused = self.focused.id if self.focused is not None else None
+        at = PANES.index(focused) if focused in PANES else -1 if by > 0 else 0
+        pane = self.query_one(f"#{PANES[(at + by) % len(PANES)]}")
+        self._choose(pane)  # what is hidden can not be focused
+        pane.focus()
+
     def action_enlarge(self) -> None:
         """Give all the room to the pane in use, or take it back."""
         self.toggle_class("enlarged")

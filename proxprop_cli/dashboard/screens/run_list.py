@@ -45,18 +45,24 @@ class RunListScreen(Screen[None]):
     RunListScreen #runs { padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "Open", key_display="enter"),
-        Binding("q", "app.quit", "Quit"),
+        Binding(
+            "enter",
+            "open",
+            "Open",
+            key_display="enter",
+            tooltip="Open the selected runs over one another, or what is under the cursor",
+        ),
+        Binding("q", "app.quit", "Quit", tooltip="Leave; what is being trained goes on"),
         Binding("ctrl+c", "app.quit", "Quit", show=False),
-        Binding("question_mark", "app.show_help", "Help"),
+        Binding("question_mark", "app.show_help", "Help", tooltip="These keys"),
         Binding("f1", "app.show_help", "Help", show=False),
-        Binding("slash", "filter", "Filter"),
-        Binding("space", "select", "Select"),
+        Binding("slash", "filter", "Filter", tooltip="Look for words: id, name, method, status"),
+        Binding("space", "select", "Select", tooltip="Select a run, to do something with several"),
         Binding("t", "unfold", "Cells", tooltip="Show the runs of sweeps too, or not any more"),
-        Binding("e", "export", "Export", tooltip="All metrics of the chosen runs, as CSV"),
+        Binding("e", "export", "Export", tooltip="Export all metrics of the chosen runs, as CSV"),
         Binding("d", "delete", "Delete", tooltip="Delete; asks first"),
         Binding("delete", "delete", "Delete", show=False),
-        Binding("escape", "back", "Back"),
+        Binding("escape", "back", "Back", tooltip="Leave filter, selection, list, one by one"),
     ]
 
     class Listed(Message):
@@ -146,6 +152,7 @@ class RunListScreen(Screen[None]):
             title += f"  ·  {folded} of sweeps not shown"
         if self._selected:
             title += f"  ·  {len(self._selected)} selected"
+            title += ": enter shows them together" if len(self._selected) > 1 else ""
         self.query_one("#title", Static).update(title)
 
     def on_input_changed(self) -> None:
@@ -231,17 +238,16 @@ class RunListScreen(Screen[None]):
 
     @work(thread=True)
     def _export(self, chosen: Sequence[str]) -> None:
-        from proxprop_cli.dashboard.exports import write_metrics
+        from proxprop_cli.dashboard.exports import fresh, write_metrics
 
         try:
             runs = [self._runs.find(id) for id in chosen]
-            path = Path(f"{file_name(runs)}.csv")
+            path = fresh(Path(f"{file_name(runs)}.csv"))
             rows = write_metrics(path, runs)
         except ProxPropError as error:
             self.notify(printable(str(error)), severity="error", markup=False)
         else:
-            text = f"wrote {rows:,} rows to {path.absolute()}"
-            self.notify(printable(text), markup=False)
+            self.notify(printable(f"wrote {rows:,} rows to {path}"), markup=False)
 
     def action_delete(self) -> None:
         """Ask, then delete the chosen runs."""

@@ -33,6 +33,8 @@ class SweepScreen(Screen[None]):
     look: SweepLook | None = None
     status: SweepStatus | None = None
     problem: str = ""
+    _leaves_then = False
+    """Whether it was left before it was known whether the sweep is live."""
 
     @dataclass
     class Looked(Message):
@@ -108,6 +110,8 @@ class SweepScreen(Screen[None]):
         self.show_sweep(new)
         if offered != [self.check_action(name, ()) for name in ("pause", "go_on", "stop")]:
             self.refresh_bindings()
+        if self._leaves_then and (self.status is not None or self.problem):
+            self.action_leave()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what can be done now is offered."""
@@ -140,8 +144,15 @@ class SweepScreen(Screen[None]):
         self.app.push_screen(Choice(question, [("s", "stop")]), answered)
 
     def action_leave(self) -> None:
-        """Leave; where it is live, ask what is to become of it."""
+        """Leave; where it is live, ask what is to become of it.
+
+        Who leaves before that is known waits for it, or leaves by a second time.
+        """
         status = self.status
+        if status is None and not self.problem and not self._leaves_then:
+            self._leaves_then = True
+            return
+        self._leaves_then = False
         if status is None or not (status.live or status.word == "starting"):
             self.app.exit()
             return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from proxprop_cli.dashboard.lines import Line
-    from proxprop_cli.dashboard.plot import Picture
+    from proxprop_cli.dashboard.picture import Picture
     from proxprop_cli.dashboard.tick_labels import Format
     from proxprop_cli.dashboard.view import View
 
@@ -74,6 +74,7 @@ class Chart(Widget, can_focus=True):
         super().__init__(name=name, id=id, classes=classes)
         self._lines: tuple[Line, ...] = ()
         self._texts: tuple[str, str, Format, Format] = ("", "", "count", "number")
+        self._shorter: tuple[str, ...] = ()
         self._picture: Picture | None = None
         self._drawn: tuple[object, ...] | None = None
         self._strips: list[Strip] | None = None
@@ -83,6 +84,7 @@ class Chart(Widget, can_focus=True):
         lines: Sequence[Line],
         *,
         title: str,
+        shorter: Sequence[str] = (),
         x_label: str,
         x_format: Format = "count",
         y_format: Format = "number",
@@ -91,15 +93,17 @@ class Chart(Widget, can_focus=True):
 
         :param lines: later ones lie on top.
         :param title: in the upper border.
+        :param shorter: the same in less and less room.
         :param x_label: what x is.
         :param x_format: how the labels of x are written.
         :param y_format: how those of y are.
         """
         texts = (title, x_label, x_format, y_format)
-        if texts == self._texts and _same_lines(self._lines, lines):
+        same = texts == self._texts and tuple(shorter) == self._shorter
+        if same and _same_lines(self._lines, lines):
             return
         self._move_window(lines, new_axis=texts[1:3] != self._texts[1:3])
-        self._lines, self._texts = tuple(lines), texts
+        self._lines, self._texts, self._shorter = tuple(lines), texts, tuple(shorter)
         self._drawn = None
         self.refresh()
 
@@ -184,10 +188,11 @@ class Chart(Widget, can_focus=True):
         # where there is no colour, marks along the lines tell them apart
         bare = self.app.no_color or self.app.native_ansi_color
         view = (*self._texts, self.log_x, self.log_y, self.window, self.y_shift, self.empty)
-        return View(*view, marked=bare and len(self._lines) > 1)
+        return View(*view, marked=bare and len(self._lines) > 1, shorter=self._shorter)
 
     def _waiting(self, y: int, size: Size) -> Strip:
         """A row of the frame around ``empty``, as plot.py draws it, but without NumPy."""
+        from proxprop_cli.dashboard.shorten import first_fitting
         from proxprop_cli.output import printable
 
         base = self.rich_style
@@ -196,7 +201,8 @@ class Chart(Widget, can_focus=True):
         width = size.width - 2 * framed
         if framed and y in (0, size.height - 1):
             left, right = "╭╮" if y == 0 else "╰╯"
-            title = f" {printable(self._texts[0])} " if y == 0 and self._texts[0] else ""
+            titles = [printable(title) for title in (self._texts[0], *self._shorter)]
+            title = f" {first_fitting(titles, width - 4)} " if y == 0 and titles[0] else ""
             head = Strip([Segment(title, base + self._style("title"))]).crop(0, width - 2)
             rest = "─" * (width - 1 - head.cell_length) + right
             return Strip([Segment(left + "─", edge.style), *head, Segment(rest, edge.style)])

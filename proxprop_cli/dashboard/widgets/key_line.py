@@ -2,41 +2,106 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.cells import cell_len
-from textual.app import ComposeResult
-from textual.events import Resize
-from textual.widgets import Footer
-from textual.widgets._footer import FooterKey
+from rich.style import Style
+from rich.text import Text
+from textual.binding import ActiveBinding
+from textual.events import Click, MouseMove
+from textual.widget import Widget
+
+from proxprop_cli.dashboard.keys import base_of
+
+_ORDER = {
+    "open": "",
+    "choose": "",
+    "pause": "",
+    "go_on": "",
+    "stop": "",
+    "leave": "",
+    "quit": "",
+    "show_help": "",
+    "runs": "",
+    "back": "",
+    "x_axis": "",
+    "log_y": "",
+    "enlarge": "Full",
+    "filter": "Filter",
+    "band": "",
+    "select": "",
+    "switch": "",
+    "export": "",
+    "smooth": "",
+    "zoom": "Zoom",
+    "pane": "Pane",
+    "delete": "",
+    "unfold": "",
+    "metric": "Metric",
+    "reset": "Reset",
+    "next_pane": "Next",
+    "pan": "Pan",
+    "shift": "Shift",
+    "log_x": "Log-x",
+}
+"""Actions in the order in which they are needed, with a short name where their own is long."""
+_SHOWN = {"zoom": "+/-", "pane": "1-5", "pan": "h/l", "shift": "j/k", "enlarge": "enter"}
+"""Keys of actions that several keys do, each with another argument, and one that is called so
+elsewhere."""
 
 
-class KeyLine(Footer):
-    """As many keys, in their order, as fit without being cut."""
+_PLACES = {action: place for place, action in enumerate(_ORDER)}
+
+
+class KeyLine(Widget):
+    """As many keys, the most important first, as fit without being cut; a click is the key."""
 
     DEFAULT_CSS = """
-    KeyLine FooterKey {
-        padding: 0 1 0 0; margin: 0;
-        .footer-key--key { padding: 0 0 0 1; }
-        .footer-key--description { padding: 0 0 0 1; }
-    }
-    KeyLine.-compact FooterKey { margin: 0; }
+    KeyLine { dock: bottom; height: 1; background: $footer-background; color: $footer-foreground; }
+    KeyLine .key-line--key { color: $footer-key-foreground; text-style: bold; }
+    KeyLine .key-line--name { color: $footer-foreground; }
     """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"key-line--key", "key-line--name"}
 
-    def __init__(self) -> None:
-        super().__init__(show_command_palette=False, compact=True)
-        self._room = 0
+    def on_mount(self) -> None:
+        """Follow what can be done now."""
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
-    def compose(self) -> ComposeResult:
-        """Those there is room for."""
-        left = self.app.size.width + 1  # no space is needed behind the last
-        for key in super().compose():
-            if isinstance(key, FooterKey):
-                left -= cell_len(key.key_display) + cell_len(key.description) + 3
-                if left < 0:
-                    return
-            yield key
+    def render(self) -> Text:
+        """One line of text: widgets for single keys would make the first frame late."""
+        key_style = self.get_component_rich_style("key-line--key", partial=True)
+        name_style = self.get_component_rich_style("key-line--name", partial=True)
+        line = Text(no_wrap=True)
+        left = self.size.width
+        for action, active in self._offered():
+            binding = active.binding
+            display = _SHOWN.get(action) or self.app.get_key_display(binding)
+            name = _ORDER[action] or binding.description
+            gap = " " if line else ""
+            left -= cell_len(f"{gap}{display} {name}")
+            if left < 0:
+                break
+            tip = active.tooltip or binding.description
+            meta = Style(meta={"key": binding.key, "tip": tip})
+            line.append(gap).append(display, key_style + meta)
+            line.append(f" {name}", name_style + meta)
+        return line
 
-    async def on_resize(self, event: Resize) -> None:
-        """Choose anew."""
-        if event.size.width != self._room:
-            self._room = event.size.width
-            await self.recompose()
+    async def on_click(self, event: Click) -> None:
+        """Do what the key does."""
+        key = event.style.meta.get("key")
+        if key:
+            self.app.simulate_key(key)
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        """Say what the key under the mouse does."""
+        self.tooltip = event.style.meta.get("tip")
+
+    def _offered(self) -> list[tuple[str, ActiveBinding]]:
+        found: dict[str, ActiveBinding] = {}
+        for active in self.screen.active_bindings.values():
+            action = base_of(active.binding.action)
+            known = action in _ORDER and (active.binding.show or _ORDER[action])
+            if active.enabled and known:
+                found.setdefault(action, active)
+        return sorted(found.items(), key=lambda item: _PLACES[item[0]])

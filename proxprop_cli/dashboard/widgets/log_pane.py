@@ -13,9 +13,12 @@ from textual.widget import Widget
 from proxprop_cli.dashboard.views import LogLine
 from proxprop_cli.output import printable
 
+_TIMED = 70
+"""The least width that has room for the time of day."""
+
 
 class LogPane(Widget, can_focus=True):
-    """The newest lines, oldest of them first; it can be moved back."""
+    """The newest lines, oldest of them first; it can be moved back, and stays there then."""
 
     DEFAULT_CSS = "LogPane { width: 1fr; height: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -33,25 +36,45 @@ class LogPane(Widget, can_focus=True):
         self._back = 0
 
     def show(self, lines: Sequence[LogLine]) -> None:
-        """Show other lines."""
-        if tuple(lines) != self._lines:
-            self._lines = tuple(lines)
-            self.refresh()
+        """Show other lines; who has moved back keeps those that are seen."""
+        after = tuple(lines)
+        if after == self._lines:
+            return
+        if self._back:
+            lowest = self._lines[self._end - 1]
+            later = (len(after) - n for n in range(len(after), 0, -1) if after[n - 1] == lowest)
+            # what is seen may have been dropped: then the earliest there is
+            self._back = next(later, len(after))
+        self._lines = after
+        self.refresh()
+
+    @property
+    def _end(self) -> int:
+        """Behind the lowest line that is seen; a screenful is seen as long as there is one."""
+        most = max(0, len(self._lines) - max(self.size.height, 1))
+        return len(self._lines) - min(self._back, most)
 
     def action_back(self, by: int) -> None:
         """Move back by so many lines."""
-        most = max(0, len(self._lines) - self.size.height)
-        self._back = min(max(self._back + by, 0), most)
+        self._back = len(self._lines) - self._end  # of before, or of another height
+        self._back = max(self._back + by, 0)
+        self._back = len(self._lines) - self._end
         self.refresh()
 
     def render(self) -> Text:
-        """Time, step and text of each line."""
-        text = Text(no_wrap=True, overflow="ellipsis")
-        end = len(self._lines) - min(self._back, len(self._lines))
-        start = max(0, end - max(self.size.height, 1))
-        for number, line in enumerate(self._lines[start:end]):
-            text.append("\n" if number else "")
-            clock = time.strftime("%H:%M:%S", time.localtime(line.time))
-            text.append(f"{clock}  step {line.step:>7,}  ", style="dim")
-            text.append(printable(line.text), style="bold red" if line.grave else "")
-        return text
+        """Time, step and text of each line, cut to the width: none takes the room of another."""
+        width, height = self.size
+        start = max(0, self._end - max(height, 1))
+        shown = self._lines[start : self._end]
+        digits = max((len(f"{line.step:,}") for line in shown), default=0)
+        rows = []
+        for line in shown:
+            row = Text()
+            if width >= _TIMED:
+                clock = time.strftime("%H:%M:%S", time.localtime(line.time))
+                row.append(f"{clock}  ", style="dim")
+            row.append(f"step {line.step:>{digits},}  ", style="dim")
+            row.append(printable(line.text), style="bold red" if line.grave else "")
+            row.truncate(max(width, 1), overflow="ellipsis")
+            rows.append(row)
+        return Text("\n", no_wrap=True).join(rows)

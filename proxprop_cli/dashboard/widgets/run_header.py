@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from rich.text import Text
 from textual.widget import Widget
@@ -21,7 +21,7 @@ STATUS = {
     "unreadable": ("?", "red"),
 }
 """Glyph and colour of every status; the word always stands beside them."""
-_BAR = 10
+_BARS = (10, 5, 0)
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -47,7 +47,7 @@ class RunHeader(Widget):
         width = self.size.width
         if self.caption is not None:
             return self.caption(width)
-        left, right = self._parts()
+        left, right = self._parts(width)
         room = width - right.cell_len - 1
         if room < 8:
             right.truncate(width)
@@ -55,28 +55,51 @@ class RunHeader(Widget):
         left.truncate(room, overflow="ellipsis", pad=True)
         return Text.assemble(left, " ", right, no_wrap=True)
 
-    def _parts(self) -> tuple[Text, Text]:
+    def _parts(self, width: int) -> tuple[Text, Text]:
         if not self._views:
             return Text("proxprop", style="bold"), Text("no run")
         if len(self._views) > 1:
             live = sum(view.status == "running" for view in self._views)
             title = Text(f"{len(self._views)} runs", style="bold")
             return title, Text(f"{live} running", style="green" if live else "dim")
-        view = self._views[0]
-        return Text(printable(view.title), style="bold"), _progress(view, self.size.width)
+        left, right = Text(), Text()
+        for left, right in _one(self._views[0]):
+            if left.cell_len + 1 + right.cell_len <= width:
+                break
+        return left, right
 
 
-def _progress(view: RunView, width: int) -> Text:
+def _one(view: RunView) -> Iterator[tuple[Text, Text]]:
+    """Both sides in less and less room: what matters least goes first."""
+    titles = [Text(printable(title), style="bold") for title in view.titles]
+    for title in titles:
+        yield title, _progress(view, _BARS[0])
+    for bar in _BARS[1:]:
+        yield titles[-1], _progress(view, bar)
+    yield titles[-1], _progress(view, 0, brief=True)
+    yield titles[-1], _progress(view, 0, brief=True, left=False)
+
+
+def _progress(view: RunView, bar: int, *, brief: bool = False, left: bool = True) -> Text:
+    """Status and progress.
+
+    :param bar: columns of the bar; 0: none.
+    :param brief: without the word ``epoch``.
+    :param left: whether to say how long it still takes.
+    """
     text = status_text(view)
     epochs = view.config.get("epochs") or 0
     done = f"{view.epoch:.1f}" if view.epoch % 1 else f"{view.epoch:.0f}"
     if view.status == "unreadable":
         return text
-    text.append(f"  epoch {done}/{epochs}")
+    text.append(f"  {done}/{epochs}" if brief else f"  epoch {done}/{epochs}")
     fraction = min(view.epoch / epochs, 1.0) if epochs else 0.0
-    if view.is_live and width >= 60:
-        text.append(f"  ▕{_bar(fraction)}▏ {100 * fraction:.0f} %")
-        if view.eta is not None and width >= 76:
+    if view.is_live:
+        if bar:
+            text.append(f"  ▕{_bar(fraction, bar)}▏ {100 * fraction:.0f} %")
+        else:
+            text.append(f"  {100 * fraction:.0f} %")
+        if view.eta is not None and left:
             text.append(f"  ETA {duration(view.eta)}", style="bold")
     return text
 
@@ -90,7 +113,7 @@ def status_text(view: RunView) -> Text:
     return text
 
 
-def _bar(fraction: float) -> str:
-    eighths = round(8 * _BAR * fraction)
+def _bar(fraction: float, width: int) -> str:
+    eighths = round(8 * width * fraction)
     full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)

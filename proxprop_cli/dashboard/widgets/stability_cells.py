@@ -131,10 +131,37 @@ def cell_text(
     if not number:
         return CellText("live" if cell.running else "waiting", "", glyph, tail)
     kind: Kind = "live" if cell.running else "partial"
+    if best:  # so far, which the row says too
+        text = f"{glyph}{number}"
+        return CellText(kind, BEST, text if cell_len(text) <= width else number, "…")
     for text in (f"{glyph} {number}", f"{glyph}{number}"):
         if cell_len(text) <= width:
             return CellText(kind, "", text, tail)
     return CellText(kind, glyph, number, tail)
+
+
+def more_lines(cell: CellSummary, shown: Shown, width: int) -> list[str]:
+    """What a high cell says below its number: where it broke, or the other number, and how far
+    its seeds are apart; without what does not fit.
+
+    :param width: columns for each.
+    """
+    if cell.diverged:
+        found = [] if cell.first_bad_step is None else [f"step {cell.first_bad_step:,}"]
+    else:
+        found = []
+        other: Shown = "accuracy" if shown == "loss" else "loss"
+        value = value_of(cell, other)
+        if value is not None:
+            text = format_value(value, other)
+            named = f"{'val' if other == 'accuracy' else 'loss'} {text}"
+            found.append(named if cell_len(named) <= width else text)
+        if not cell.final and cell.losses:
+            found.append(f"{cell.statuses.count('finished')}/{cell.seeds} done")
+        elif len(cell.losses) > 1:
+            low, high = min(cell.losses), max(cell.losses)
+            found.append(f"{format_number(low, 6)}-{format_number(high, 6)}")
+    return [text for text in found if cell_len(text) <= width]
 
 
 def format_value(value: float, shown: Shown, width: int = 7) -> str:

@@ -6,20 +6,22 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from engine.numbers import short_number
 from engine.stability import Stability
 from proxprop_cli.dashboard.shorten import without_middle
 from proxprop_cli.output import printable
+from proxprop_cli.sweep_tables import best_text
 
 TALL = 3
-"""Lines of a row where there is room; else 1."""
+"""Least lines of a row where there is room; else 1."""
 DETAIL_LINES = 3
 """Most lines about the cell under the cursor."""
 
 _LEAST_NAME = 16
 _NAME_SHARE = 5
 """Part of the width that names may take where that is more."""
-_NARROW, _ROOMY, _WIDEST = 8, 9, 12
+_NARROW, _ROOMY, _WIDEST = 8, 9, 20
+_HIGHEST = 11
+"""Where a cell of the greatest width looks like a square."""
 _BEST, _WIDTH = 7, 7
 
 
@@ -57,13 +59,13 @@ def arrange(
     """
     count = max(len(table.rows), 1)
     lines = max(height - 1, 1)
-    # a gap and two lines of detail are worth more than high rows, but less than rows
-    tall = TALL if lines >= count * TALL + 3 else 1
+    # two lines of detail are worth more than high rows, but less than rows
+    tall = TALL if lines >= count * TALL + 2 else 1
+    tall = min(max(tall, (lines - 1 - DETAIL_LINES) // count), _HIGHEST if tall > 1 else 1)
     most = max(_LEAST_NAME, width // _NAME_SHARE)
     pieces = [piece for row in table.rows for piece in name_lines(printable(row.label), most, tall)]
     name = max(map(cell_len, pieces), default=0) + 2
-    labels = [short_number(row.best_tau) for row in table.rows if row.best_tau is not None]
-    best = max(_BEST, 3 + max(map(len, labels), default=0))
+    best = max(_BEST, 3 + max((len(best_text(row)) for row in table.rows), default=0))
     stable = _WIDTH
     # where it is narrow: first without what can be read from the cells
     if width < name + best + stable + 2 * _NARROW:
@@ -80,7 +82,8 @@ def arrange(
 
     shown = min(max(lines // tall, 1), count)
     top = _follow(first[0], cursor[0], shown, count)
-    gap = 1 if lines - shown * tall > 1 else 0
+    # high rows end with a free line
+    gap = 1 if lines - shown * tall > (1 if tall == 1 else 2) else 0
     return Layout(
         name=name,
         cell=cell,

@@ -56,21 +56,19 @@ def _status(status: SweepStatus, room: int, *, cells: bool) -> Text:
     text = Text(f"{glyph} {status.word}", style=f"bold {color}")
     if status.wanted:
         text.append(f" ({status.wanted} …)", style="yellow")
-    runs = "{}/{} runs".format(*status.runs)
-    counts = [f"{status.cells[0]}/{status.cells[1]} cells"] if cells else [runs]
-    if cells and status.cells[1] != status.runs[1]:
-        counts.append(runs)
-    # what goes first where it is narrow is the last in here
-    parts = [(1, counts[0])]
+    # what goes first where it is narrow is the last in here; cells are done in the second half of
+    # a sweep of several seeds only, so that its runs tell more
+    parts = [(1, "{}/{} runs".format(*status.runs))]
     if status.eta is not None:
-        parts.append((3, f"ETA {_clock(status.eta)}"))
+        parts.append((4, f"ETA {_clock(status.eta)}"))
+    if cells and status.cells[1] != status.runs[1]:
+        parts.append((2, f"{status.cells[0]}/{status.cells[1]} cells"))
     if status.elapsed is not None:
-        parts.append((2, _clock(status.elapsed)))
-    parts += [(1, count) for count in counts[1:]]
+        parts.append((3, _clock(status.elapsed)))
     while len(parts) > 1 and text.cell_len + sum(2 + len(part) for _, part in parts) > room:
         parts.pop()
     for place, part in sorted(parts, key=lambda found: found[0]):
-        text.append(f"  {part}", style="bold" if place != 2 else "not bold")
+        text.append(f"  {part}", style="bold" if place != 3 else "not bold")
     return text
 
 

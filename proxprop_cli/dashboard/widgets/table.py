@@ -9,10 +9,11 @@ from typing import ClassVar
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.markup import escape
 from textual.message import Message
 from textual.widget import Widget
 
-from proxprop_cli.dashboard.shorten import without_middle
+from proxprop_cli.dashboard.shorten import first_fitting, without_middle
 from proxprop_cli.output import printable
 
 _GAP = "  "
@@ -69,6 +70,25 @@ class Table(Widget, can_focus=True):
         self._columns: tuple[Column, ...] = ()
         self._rows: tuple[Row, ...] = ()
         self._cursor = 0
+        self._frame: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+    def frame(self, titles: Sequence[str], captions: Sequence[str] = ()) -> None:
+        """Texts of the upper and the lower border, each in less and less room."""
+        found = (tuple(titles), tuple(captions))
+        if found != self._frame:
+            self._frame = found
+            self._draw_frame()
+
+    def on_resize(self) -> None:
+        """Choose the texts of the borders that fit now."""
+        self._draw_frame()
+
+    def _draw_frame(self) -> None:
+        titles, captions = self._frame
+        width = self.outer_size.width - 6
+        if titles:  # else its owner sets them
+            self.border_title = escape(printable(first_fitting(titles, width)))
+            self.border_subtitle = escape(printable(first_fitting(captions, width)))
 
     @property
     def key(self) -> str | None:

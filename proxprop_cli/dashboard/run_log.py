@@ -1,0 +1,102 @@
+"""What happened to a run, as lines: its events, and the evaluations between them."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxprop_cli.dashboard.views import LogLine
+
+if TYPE_CHECKING:
+    from engine.store_reader import EventRow
+
+_LAST_BYTES = 8192
+_GRAVE = ("Diverged", "LadderClimbed", "Warned")
+
+
+def line_of(row: EventRow) -> LogLine | None:
+    """What an event says; some say nothing."""
+    text = _tell(row)
+    return LogLine(row.time, row.step, text, row.kind in _GRAVE) if text else None
+
+
+def with_evaluations(
+    lines: Sequence[LogLine], evaluations: Sequence[tuple[int, Mapping[str, float]]], begin: float
+) -> list[LogLine]:
+    """Events in their order, and before each the evaluations up to its step; the first evaluation
+    comes after the start.
+
+    The two have different clocks, which say nothing of what came first.
+
+    :param evaluations: steps, ascending, with what was found.
+    :param begin: when the run was first started.
+    """
+    waiting = deque(
+        LogLine(begin + found.get("time/wall", 0.0), step, _evaluation(found))
+        for step, found in evaluations
+    )
+    told: list[LogLine] = []
+    for line in lines:
+        while waiting and waiting[0].step <= line.step > 0:
+            one = waiting.popleft()
+            earliest = told[-1].time if told else 0.0
+            told.append(replace(one, time=min(max(one.time, earliest), line.time)))
+        told.append(line)
+    earliest = told[-1].time if told else 0.0
+    return told + [replace(one, time=max(one.time, earliest)) for one in waiting]
+
+
+def last_words(run: Path) -> str:
+    """The last line that the run's trainer has written to its own log; nothing if it has none.
+
+    :param run: folder of the run.
+    """
+    path = run / "train.log"
+    try:
+        if not path.is_file():
+            return ""  # opening a pipe would wait for somebody to write
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - _LAST_BYTES))
+            text = stream.read(_LAST_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _evaluation(metrics: Mapping[str, float]) -> str:
+    from proxprop_cli.output import number, percent
+
+    text = f"train loss {number(metrics['train_loss'])}"
+    if "val_loss" in metrics:
+        text += f" · validation {number(metrics['val_loss'])}, "
+        text += percent(metrics.get("val_accuracy"))
+    if "test_accuracy" in metrics:
+        text += f" · test {percent(metrics['test_accuracy'])}"
+    return text
+
+
+def _tell(row: EventRow) -> str:
+    payload = row.payload
+    match row.kind:
+        case "RunStarted":
+            return "going on" if payload["resumed"] else "started"
+        case "Paused":
+            return "paused"
+        case "Unpaused":
+            return "going on"
+        case "Diverged":
+            return f"✖ {payload['cause']}: diverged"
+        case "LadderClimbed":
+            counts = ", ".join(f"{count}x {rung}" for rung, count in payload["counts"].items())
+            return f"layer {payload['layer']}: solver fell back ({counts})"
+        case "Warned":
+            return str(payload["text"])
+        case "RunEnded" if payload["status"] != "diverged":  # that was told already
+            reason = f" ({payload['reason']})" if payload.get("reason") else ""
+            return f"{payload['status']}{reason}"
+    return ""

@@ -1,0 +1,111 @@
+"""What is said of a run's pace and cost, and what happens to its store."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from engine.buckets import Buckets
+from engine.control import Desired
+from engine.locks import RunLock
+from engine.runs import Runs
+from engine.store import StoreWriter
+from proxprop_cli.dashboard.app import Dashboard
+from proxprop_cli.dashboard.feed import Feed
+from proxprop_cli.dashboard.pace import samples_per_second
+from proxprop_cli.dashboard.poller import Poller
+from proxprop_cli.dashboard.views import Member
+from tests.dashboard.runs_helper import in_app, make_run, trace, until
+
+
+def view_of(run):
+    feed = Feed(run)
+    try:
+        return feed.poll()
+    finally:
+        feed.close()
+
+
+def test_work_is_of_an_average_step_not_of_the_latest_traced_one(tmp_path):
+    """The latest traced step may be an epoch's last one, with a smaller batch."""
+    run = make_run(tmp_path, "cg3", traces=[trace(40, products=250_000.0)])
+    assert view_of(run).work_per_step == pytest.approx(2.5)
+    assert view_of(make_run(tmp_path, "backprop")).work_per_step == 1.0
+    bare = make_run(tmp_path, "cg3", steps=0)
+    assert view_of(bare).work_per_step is None
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def times(steps, seconds_of):
+    numbers = np.arange(1, steps + 1)
+    spent = np.cumsum([seconds_of(step) for step in numbers])
+    return Buckets.of(numbers, spent)
+
+
+@pytest.mark.parametrize("steps", [400, 407])
+@pytest.mark.parametrize("live", [True, False])
+def test_rate_is_of_full_batches(live, steps):
+    """100 samples a second; of 15 batches of 100 the last has 37."""
+    spent = times(steps, lambda step: 1.0 if step % 15 else 0.37)
+    rate = samples_per_second(spent, 100, 15, live=live)
+    assert rate == pytest.approx(100)
+    assert samples_per_second(spent, 100, None, live=live) > 103
+
+
+def test_rate_of_wide_buckets_and_of_epochs_of_one_step():
+    spent = times(4000, lambda step: 1.0).coarser(64)
+    assert samples_per_second(spent, 100, 15, live=False) == pytest.approx(100)
+    assert samples_per_second(times(9, lambda step: 2.0), 100, 1, live=True) == pytest.approx(50)
+    assert samples_per_second(None, 100, 15, live=True) is None
+    assert samples_per_second(times(1, lambda step: 2.0), 100, 15, live=True) is None
+
+
+def test_what_was_asked_for_is_shown_until_it_is_done(tmp_path):
+    run = make_run(tmp_path, status="running")
+
+    async def script(pilot):
+        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+        screen = pilot.app.screen
+        await until(pilot, lambda: screen.views[0].is_live)
+        run.set_desired(Desired.STOPPED)
+        await until(pilot, lambda: screen.views[0].wanted == "stopping")
+        await pilot.pause(0.1)
+        assert "● running (stopping …)" in str(screen.query_one("#header").render())
+        with StoreWriter(run.database) as writer:
+            writer.set_state({"status": "paused"})
+            writer.commit()
+        await until(pilot, lambda: screen.views[0].status == "paused")
+        assert screen.views[0].wanted == "stopping"
+
+    with RunLock(run.lock_file):
+        in_app(Dashboard(Runs(tmp_path), [run.id]), script)
+
+
+def test_leaving_closes_the_stores(tmp_path, monkeypatch):
+    runs = [make_run(tmp_path) for _ in range(3)]
+    opened = []
+    monkeypatch.setattr(
+        "proxprop_cli.dashboard.poller.Feed",
+        lambda run, place: opened.append(Feed(run, place)) or opened[-1],
+    )
+    told = []
+    poller = Poller([Member(run) for run in runs], told.append)
+    poller.start()
+    wait_for(lambda: told and all(view.series for view in told[-1]))
+    assert all(feed._reader is not None for feed in opened)
+    kept = opened[0]
+    poller.members = poller.members[:1]
+    poller.wake()
+    wait_for(lambda: len(told[-1]) == 1)
+    assert [feed._reader is not None for feed in opened] == [feed is kept for feed in opened]
+    poller.stop()
+    poller._thread.join(20)
+    assert all(feed._reader is None for feed in opened)

@@ -1,0 +1,159 @@
+"""Questions, leaving before anything is known, and going through the panes."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from engine.locks import RunLock
+from engine.runs import Runs
+from proxprop_cli.dashboard.app import Dashboard
+from proxprop_cli.dashboard.feed import Feed
+from proxprop_cli.dashboard.screens.choice import Choice
+from proxprop_cli.dashboard.screens.grid import GridScreen
+from proxprop_cli.dashboard.screens.live import LiveScreen
+from proxprop_cli.dashboard.sweep_status import SweepFollower
+from proxprop_cli.dashboard.widgets.chart import Chart
+from tests.dashboard.runs_helper import in_app, make_run, trace, until
+from tests.dashboard.sweep_helper import a_grid, make_sweep
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Nothing is read before this is set."""
+    go = threading.Event()
+    for source, name in ((Feed, "poll"), (SweepFollower, "look")):
+        quick = getattr(source, name)
+
+        def wait(*arguments, quick=quick):
+            assert go.wait(20)
+            return quick(*arguments)
+
+        monkeypatch.setattr(source, name, wait)
+    yield go
+    go.set()
+
+
+@pytest.mark.parametrize("status", ["running", "finished"])
+def test_quit_before_the_run_was_read(tmp_path, slow_disk, status):
+    run = make_run(tmp_path, status=status)
+
+    async def script(pilot):
+        await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
+        await pilot.press("q")
+        await pilot.pause(0.1)
+        assert not pilot.app._exit
+        slow_disk.set()
+        await until(pilot, lambda: pilot.app._exit or isinstance(pilot.app.screen, Choice))
+        assert pilot.app._exit is (status == "finished")
+
+    if status == "running":
+        with RunLock(run.lock_file):
+            in_app(Dashboard(Runs(tmp_path), [run.id]), script)
+    else:
+        in_app(Dashboard(Runs(tmp_path), [run.id]), script)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_quit_before_the_sweep_was_read(tmp_path, slow_disk, live):
+    sweep = make_sweep(tmp_path, a_grid())
+
+    async def script(pilot):
+        await until(pilot, lambda: isinstance(pilot.app.screen, GridScreen))
+        await pilot.press("q")
+        await pilot.pause(0.1)
+        assert not pilot.app._exit
+        slow_disk.set()
+        await until(pilot, lambda: pilot.app._exit or isinstance(pilot.app.screen, Choice))
+        assert pilot.app._exit is not live
+
+    app = Dashboard(Runs(tmp_path), sweep=sweep.id)
+    if live:
+        with RunLock(tmp_path / sweep.id / "lock"):
+            in_app(app, script)
+    else:
+        in_app(app, script)
+
+
+@pytest.mark.parametrize("what", ["run", "sweep"])
+def test_who_asks_twice_leaves_at_once(tmp_path, slow_disk, what):
+    run = make_run(tmp_path, status="running")
+    sweep = make_sweep(tmp_path, a_grid())
+
+    async def script(pilot):
+        await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen | GridScreen))
+        await pilot.press("q", "q")
+        assert pilot.app._exit
+        slow_disk.set()
+
+    runs = Runs(tmp_path)
+    in_app(Dashboard(runs, [run.id]) if what == "run" else Dashboard(runs, sweep=sweep.id), script)
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 200])
+def test_a_question_is_shown_whole_and_as_it_is(tmp_path, width):
+    question = "[bold]Delete[/bold] \x1b[31m " + " ".join(f"word{n}" for n in range(30)) + " last?"
+    answers = [("d", "[red]delete[/red]")]
+
+    async def script(pilot):
+        pilot.app.push_screen(Choice(question, answers))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        await pilot.pause(0.1)
+        strips = pilot.app.screen._compositor.render_strips()
+        seen = " ".join(strip.text for strip in strips).replace("│", " ")
+        assert "\x1b" not in seen
+        words = [
+            "[bold]Delete[/bold]",
+            "\\x1b[31m",
+            "word0",
+            "word29",
+            "last?",
+            "[red]delete[/red]",
+        ]
+        for word in (*words, "cancel"):
+            assert word in seen
+
+    in_app(Dashboard(Runs(tmp_path)), script, (width, 24))
+
+
+@pytest.mark.parametrize("size", [(60, 20), (60, 12), (80, 24), (120, 40)])
+@pytest.mark.parametrize("enlarged", [False, True])
+def test_tab_shows_one_pane_after_the_other(tmp_path, size, enlarged):
+    run = make_run(tmp_path, "cg3", traces=[trace(40)])
+    order = ["loss", "accuracy", "layers", "solver", "log"]
+
+    async def script(pilot):
+        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+        screen = pilot.app.screen
+        await pilot.press(*["enter"] * enlarged)
+        for name in (*order[1:], "loss"):
+            await pilot.press("tab")
+            await pilot.pause()
+            assert screen.focused.id == name
+            assert screen.focused.region.height >= 3
+            assert screen.has_class("enlarged") is enlarged
+        for name in reversed(order):
+            await pilot.press("shift+tab")
+            await pilot.pause()
+            assert screen.focused.id == name
+            assert screen.focused.region.area
+
+    in_app(Dashboard(Runs(tmp_path), [run.id]), script, size)
+
+
+def test_no_two_panes_of_an_overlay_show_the_same(tmp_path):
+    runs = [make_run(tmp_path, scale=(fall, 1.0)) for fall in (0.98, 0.97)]
+
+    async def script(pilot):
+        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+        screen = pilot.app.screen
+        await until(pilot, lambda: all(view.series for view in screen.views))
+        for _ in range(3):
+            await pilot.press("v")
+            await until(pilot, lambda: screen.query_one("#loss", Chart).lines)
+            first, fourth = (screen.query_one(name, Chart) for name in ("#loss", "#solver"))
+            assert first.title[2:] != fourth.title[2:]
+            assert first.lines[0].mean.tolist() != fourth.lines[0].mean.tolist()
+
+    in_app(Dashboard(Runs(tmp_path), [run.id for run in runs]), script)
