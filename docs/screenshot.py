@@ -6,14 +6,13 @@ python docs/screenshot.py
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from engine.runs import Runs
-from proxprop_cli.dashboard.app import Dashboard
-from proxprop_cli.dashboard.screens.live import LiveScreen
 
 IMAGES = Path(__file__).parent / "images"
 SIZE = (120, 36)
@@ -29,6 +28,11 @@ def train(folder: Path) -> str:
 
 async def picture(folder: Path, run: str, path: Path) -> None:
     """The live screen of a run as SVG."""
+    # read when Textual is imported; whatever the terminal around this can show
+    os.environ["TEXTUAL_COLOR_SYSTEM"] = "truecolor"
+    from proxprop_cli.dashboard.app import Dashboard
+    from proxprop_cli.dashboard.screens.live import LiveScreen
+
     app = Dashboard(Runs(folder), [run])
     async with app.run_test(size=SIZE) as pilot:
         while not (isinstance(app.screen, LiveScreen) and app.screen.views):
