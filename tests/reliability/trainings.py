@@ -1,4 +1,4 @@
-"""A training of about a second that has a checkpoint every 6 steps, and what it comes to."""
+"""A training of a few seconds that has a checkpoint every 6 steps, and what it comes to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.runs import Runs
 from engine.store_reader import StoreReader
 from tests.cli.terminal import SMALL, Terminal
 
-TRAINING = [*SMALL, "--method", "cg3", "--epochs", "60", "--set", "log.keep=2"]
+TRAINING = [*SMALL, "--method", "cg3", "--epochs", "200", "--set", "log.keep=2"]
 ENDLESS = [*SMALL, "--method", "cg3", "--epochs", "100000"]
 
 
