@@ -28,7 +28,7 @@ from engine.config_sections import (
     ScheduleConfig,
     Section,
 )
-from engine.errors import ConfigError
+from engine.errors import ConfigError, shortened
 
 __all__ = [
     "ConvNetConfig",
@@ -204,7 +204,7 @@ def _family(method: str) -> str:
 def _check_methods(per_method: Mapping[str, Any], source: str) -> None:
     """Refuse a mistake also in the settings of methods that this run does not use."""
     for name, settings in per_method.items():
-        where = f"methods.{name}" if len(name) <= 60 else f"methods.{name[:57]}..."
+        where = f"methods.{shortened(name)}"
         if name != "cg" and not METHOD.fullmatch(str(name)):
             raise ConfigError(
                 f"{source}: unknown key '{where}'; expected 'backprop', 'exact', 'cg' or 'cgN'"

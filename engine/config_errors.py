@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from engine.errors import shortened
+
 _ALIASES = {
     **dict.fromkeys(("lr", "learning_rate", "step_size", "stepsize", "eta", "alpha"), "method.tau"),
     **dict.fromkeys(("lr_theta", "prox_step", "lambda", "tautheta"), "method.tau_theta"),
@@ -84,7 +86,7 @@ def unknown_key(key: str, root: type[BaseModel], kind: str | None = None) -> str
         if key in keys(root, kind=other):
             return f"unknown key '{key}' for model.kind '{kind}'; it belongs to '{other}'"
     near = _nearest(key, root, kind)
-    key = key if len(key) <= 60 else f"{key[:57]}..."
+    key = shortened(key)
     if near:
         return f"unknown key '{key}'; did you mean {' or '.join(repr(name) for name in near)}?"
     return f"unknown key '{key}'; known keys: {', '.join(_siblings(key, root, kind))}"
@@ -99,8 +101,7 @@ def short(value: object) -> str:
     """The value as YAML would have it, at most 60 characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(repr(value))
 
 
 def _nearest(key: str, root: type[BaseModel], kind: str | None) -> list[str]:

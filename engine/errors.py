@@ -1,5 +1,7 @@
 """The errors a user can cause or meet; each carries one line that says what to do."""
 
+_SHOWN = 60
+
 
 class ProxPropError(Exception):
     """Base of all errors that are reported in one line instead of a traceback."""
@@ -27,3 +29,8 @@ class StorageError(ProxPropError):
 
 class StorageFullError(StorageError):
     """There is no room; it may work later."""
+
+
+def shortened(text: str) -> str:
+    """What was given, as an error shows it: its beginning, where it is long."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -12,7 +12,7 @@ from typing import Any
 from engine.comparison import Comparison, RowResult, Statistic
 from engine.experiments import Experiment
 from engine.numbers import short_number
-from engine.reproduction import Beside, data_of, problems, set_beside, title
+from engine.reproduction import Beside, data_of, flat, problems, set_beside, title
 from engine.stability import Stability
 from engine.sweeps import Sweep
 
@@ -210,9 +210,9 @@ def _settings(sweep: Sweep) -> list[str]:
     import yaml
 
     of_cells = {"seed", "method.tau"} if sweep.kind == "sweep" else {"seed"}
-    flat = {row: _flatten(config) for row, config in sweep.configs.items()}
-    keys = [key for key in dict.fromkeys(chain(*flat.values())) if key not in of_cells]
-    columns = {key: [config.get(key, "-") for config in flat.values()] for key in keys}
+    settings = {row: flat(config) for row, config in sweep.configs.items()}
+    keys = [key for key in dict.fromkeys(chain(*settings.values())) if key not in of_cells]
+    columns = {key: [config.get(key, "-") for config in settings.values()] for key in keys}
     shared = {
         key: values[0] for key, values in columns.items() if values.count(values[0]) == len(values)
     }
@@ -221,21 +221,11 @@ def _settings(sweep: Sweep) -> list[str]:
     differing = [key for key in keys if key not in shared]
     if differing:
         rows = [
-            [row, *(str(config.get(key, "-")) for key in differing)] for row, config in flat.items()
+            [row, *(str(config.get(key, "-")) for key in differing)]
+            for row, config in settings.items()
         ]
         lines += ["", *_table(["row", *differing], rows)]
     return lines
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Keys as one writes them in ``--set``."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= _flatten(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -101,8 +101,8 @@ def changes(sweep: Sweep, originals: Mapping[str, Mapping[str, Any]]) -> list[st
     """
     rows: dict[str, list[str]] = {}
     for row, config in sweep.configs.items():
-        before = _flat(originals.get(row, {}))
-        for key, value in _flat(config).items():
+        before = flat(originals.get(row, {}))
+        for key, value in flat(config).items():
             told = key.partition(".")[0] in ("log", *_NO_DIFFERENCE) or key in _TOLD_ANYWAY
             if key in ("data.label", "data.root") or (
                 key == "method.tau" and sweep.kind == "sweep"
@@ -143,12 +143,12 @@ def data_of(sweep: Sweep) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys with their values."""
+def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys, as one writes them in ``--set``, with their values."""
     found: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
     return found

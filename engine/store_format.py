@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.errors import StorageError, StorageFullError
+from engine.errors import StorageError, StorageFullError, shortened
 
 _T = TypeVar("_T")
 
@@ -162,8 +162,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return shortened(repr(value))
 
 
 _LATEST = 1e11

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, shortened
 
 MAX_BYTES = 1 << 20
 """Largest document, in bytes of UTF-8."""
@@ -173,10 +173,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            alias = _cut(f"'*{event.anchor}'")
+            alias = shortened(f"'*{event.anchor}'")
             self.fail(event.start_mark, f"expected a value, found the alias {alias}")
         if event.anchor is not None:
-            anchor = _cut(f"'&{event.anchor}'")
+            anchor = shortened(f"'&{event.anchor}'")
             self.fail(event.start_mark, f"expected a value, found the anchor {anchor}")
         if event.tag is not None:
             self.fail(
@@ -276,11 +276,7 @@ def _kind(node: yaml.Node) -> str:
 
 
 def _short(text: str) -> str:
-    return _cut(ascii(text) if _NOT_TEXT.search(text) else repr(text))
-
-
-def _cut(shown: str) -> str:
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return shortened(ascii(text) if _NOT_TEXT.search(text) else repr(text))
 
 
 def _refuse_size(source: str) -> NoReturn:

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from proxprop_cli.dashboard.axes import Tick
 from proxprop_cli.dashboard.legend import draw_legend
 from proxprop_cli.dashboard.lines import Line
+from proxprop_cli.dashboard.marks import BROKEN
 from proxprop_cli.dashboard.picture import (
     AXIS,
     BOLD,
@@ -24,7 +25,7 @@ from proxprop_cli.dashboard.picture import (
     Area,
     Picture,
 )
-from proxprop_cli.dashboard.raster import BROKEN, Raster, rasterize
+from proxprop_cli.dashboard.raster import Raster, rasterize
 from proxprop_cli.dashboard.shorten import first_fitting, fitted
 from proxprop_cli.dashboard.view import Scales, View, scales
 from proxprop_cli.output import printable

@@ -17,15 +17,12 @@ import numpy.typing as npt
 from proxprop_cli.dashboard.axes import Scale
 from proxprop_cli.dashboard.lines import Line
 from proxprop_cli.dashboard.marks import (
-    BROKEN,
     Mark,
     Points,
     broken_marks,
     end_mark,
     marks_along,
 )
-
-__all__ = ["BROKEN", "Mark", "Raster", "rasterize"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

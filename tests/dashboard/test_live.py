@@ -11,8 +11,9 @@ from engine.locks import RunLock
 from engine.runs import Runs
 from engine.store import StoreWriter
 from proxprop_cli.dashboard.app import Dashboard
+from proxprop_cli.dashboard.keys import NAMES
 from proxprop_cli.dashboard.screens.choice import Choice
-from proxprop_cli.dashboard.screens.help import _NAMES, HelpScreen, keys_of
+from proxprop_cli.dashboard.screens.help import HelpScreen, keys_of
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.widgets.chart import Chart
@@ -335,7 +336,7 @@ def test_help_lists_every_binding(tmp_path):
         for source in (LiveScreen, Table, LogPane):
             for binding in vars(source)["BINDINGS"]:
                 for key in binding.key.split(","):
-                    name = _NAMES.get(key, key)
+                    name = NAMES.get(key, key)
                     assert name in listed or name.isdigit(), name
         shown = "\n".join(str(widget.render()) for widget in pilot.app.screen.query("Static"))
         assert "Pause: hold between two steps" in shown

@@ -13,11 +13,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from proxprop_cli.dashboard.keys import NAMES as _NAMES
 from proxprop_cli.dashboard.keys import key_groups
 from proxprop_cli.dashboard.screens.live_base import RunsScreen
-
-__all__ = ["_NAMES", "HelpScreen", "key_table", "keys_of"]
 
 _WORDS = (
     ("system", "order of the linear system, and its form"),
