@@ -31,6 +31,8 @@ class DataConfig(Section):
     """Seed of that permutation; the same for all runs that are to be compared."""
     train_samples: int | None = Field(default=None, ge=1)
     """Use only so many training samples (after the validation samples were taken)."""
+    test_samples: int | None = Field(default=None, ge=1)
+    """Test on only so many samples, drawn with ``split_seed``."""
     image_size: int | None = Field(default=None, ge=1, le=1024)
     """``imagefolder``: resize every image to this height and width."""
 

@@ -126,7 +126,8 @@ def load_dataset(
 ) -> Dataset:
     """The data of a configuration on a device.
 
-    The validation samples are drawn from the training part by a permutation of ``split_seed``.
+    The validation samples are drawn from the training part by a permutation of ``split_seed``, and
+    so are the test samples where not all are wanted.
 
     :raises ConfigError: the settings do not fit the data.
     :raises DataError: the data are not there and can not be fetched, or are damaged.
@@ -136,6 +137,10 @@ def load_dataset(
     order = np.random.default_rng(config.split_seed).permutation(len(arrays.train_labels))
     validation, train = order[: config.validation], order[config.validation :]
     train = train[: config.train_samples]
+    test = np.arange(len(arrays.test_labels))
+    if config.test_samples is not None and config.test_samples < len(test):
+        # drawn, since some sources are sorted by class
+        test = np.random.default_rng(config.split_seed).permutation(test)[: config.test_samples]
 
     def part(
         images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]
@@ -149,7 +154,7 @@ def load_dataset(
     return Dataset(
         train=part(arrays.train_images, arrays.train_labels, train),
         validation=part(arrays.train_images, arrays.train_labels, validation),
-        test=part(arrays.test_images, arrays.test_labels, np.arange(len(arrays.test_labels))),
+        test=part(arrays.test_images, arrays.test_labels, test),
         label=config.label or source_of(config, cache_dir).label,
         digest=found.digest,
         classes=arrays.classes,

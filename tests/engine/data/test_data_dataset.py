@@ -29,6 +29,10 @@ def _all(data: Dataset, split: Split) -> torch.Tensor:
     return data.batch(split, torch.arange(len(split)))[0]
 
 
+def _pairs(split: Split) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return list(zip(split.samples(), split.labels, strict=True))
+
+
 def test_sizes_and_types(cache_dir: Path) -> None:
     data = _load(cache_dir, validation=200)
     assert (len(data.train), len(data.validation), len(data.test)) == (1237, 200, 360)
@@ -65,6 +69,21 @@ def test_the_split_depends_on_its_seed_alone(cache_dir: Path) -> None:
     assert not torch.equal(one.validation.samples(), other.validation.samples())
     assert torch.equal(one.test.samples(), other.test.samples())
     assert one.digest == same.digest == other.digest
+
+
+def test_fewer_test_samples_are_drawn_by_the_seed_of_the_split(cache_dir: Path) -> None:
+    whole, some = _load(cache_dir), _load(cache_dir, test_samples=60)
+    assert len(some.test) == 60
+    everything = {image.numpy().tobytes(): int(label) for image, label in _pairs(whole.test)}
+    assert all(everything[image.numpy().tobytes()] == label for image, label in _pairs(some.test))
+    assert not torch.equal(some.test.samples(), whole.test.samples()[:60])
+    assert torch.equal(
+        some.test.samples(), _load(cache_dir, test_samples=60, validation=200).test.samples()
+    )
+    other = _load(cache_dir, test_samples=60, split_seed=1)
+    assert not torch.equal(some.test.samples(), other.test.samples())
+    assert torch.equal(some.train.samples(), whole.train.samples())
+    assert len(_load(cache_dir, test_samples=10**6).test) == len(whole.test)
 
 
 def test_a_batch(cache_dir: Path) -> None:
