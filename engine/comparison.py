@@ -153,8 +153,11 @@ def read_curve(database: Path) -> Curve:
 
 def at_loss(curve: Curve, loss: float) -> dict[str, float] | None:
     """Where a run first has a training loss: epochs, seconds, and losses and accuracies of the
-    other parts of the data there, interpolated between two evaluations along the logarithm of the
-    training loss; None where it never has. What was not evaluated is NaN."""
+    other parts of the data there; None where it never has. What was not evaluated is NaN.
+
+    Interpolated between two evaluations along the logarithm of the training loss, other losses by
+    their logarithms too: they fall along with it.
+    """
     losses = curve.values["train_loss"]
     for i, value in enumerate(losses):
         if not value <= loss:
@@ -165,11 +168,20 @@ def at_loss(curve: Curve, loss: float) -> dict[str, float] | None:
             part = (above - math.log(loss)) / (above - below) if above > below else 1.0
         series = {"epochs": curve.epochs, "seconds": curve.seconds}
         series |= {key: curve.values[key] for key in _OTHERS if key in curve.values}
+        if part == 1.0:
+            return {key: found[i] for key, found in series.items()}
         return {
-            key: found[i] if part == 1.0 else found[i - 1] + part * (found[i] - found[i - 1])
+            key: _between(found[i - 1], found[i], part, geometric=key.endswith("_loss"))
             for key, found in series.items()
         }
     return None
+
+
+def _between(before: float, after: float, part: float, *, geometric: bool) -> float:
+    """What lies at a part of the way from one value to another."""
+    if geometric and min(before, after) > 0:
+        return math.exp(_between(math.log(before), math.log(after), part, geometric=False))
+    return before + part * (after - before)
 
 
 def score(figures: Mapping[str, Statistic], key: str) -> tuple[Statistic | None, bool]:

@@ -162,6 +162,20 @@ def curve(losses: list[float], accuracies: list[float] | None = None) -> Curve:
     return Curve(steps, tuple(2 * step for step in steps), values)
 
 
+def test_losses_are_interpolated_along_their_logarithms() -> None:
+    # half of the way down the training loss on its logarithmic scale
+    steps, losses = (0.0, 1.0), (16.0, 1.0)
+    values = {"train_loss": losses, "val_loss": (32.0, 2.0), "test_loss": (0.0, 3.0)}
+    values |= {"val_accuracy": (0.2, 0.8), "test_accuracy": (math.nan, 0.8)}
+    there = at_loss(Curve(steps, steps, values), 4.0)
+    assert there is not None
+    assert there["epochs"] == pytest.approx(0.5)
+    assert there["val_loss"] == pytest.approx(8.0)  # twice the training loss all along
+    assert there["test_loss"] == pytest.approx(1.5)  # zero has no logarithm
+    assert there["val_accuracy"] == pytest.approx(0.5)
+    assert math.isnan(there["test_accuracy"])
+
+
 @pytest.mark.parametrize("before", [math.inf, math.nan, 1.0000000000000002])
 def test_where_there_is_nothing_to_interpolate(before: float) -> None:
     there = at_loss(curve([before, 1.0]), 1.0)
