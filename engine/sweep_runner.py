@@ -11,7 +11,8 @@ from typing import Literal
 
 from engine.cells import CellState, read_cell
 from engine.control import Control, Desired
-from engine.errors import ConfigError, ProxPropError
+from engine.errors import ConfigError, ProxPropError, StorageFullError
+from engine.room import Room
 from engine.run import Run
 from engine.runs import Runs
 from engine.sweep_plan import cell_config, is_same_run, schedule, thrifty
@@ -52,7 +53,7 @@ class CellFailed:
 
 @dataclass(frozen=True, slots=True)
 class CellWaits:
-    """A run is paused by itself, or trained by another process; told once."""
+    """A run is paused by itself, trained by another process, or has no room; told once."""
 
     cell: Cell
     text: str
@@ -113,6 +114,7 @@ class SweepRunner:
         self._deaths: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._told_of: set[str] = set()
+        self._room = Room(Run(root / sweep.id))
         self._failed = 0
         self._told = Desired.RUNNING
 
@@ -140,10 +142,13 @@ class SweepRunner:
                     time.sleep(_LOOK_SECONDS)
 
     def _ended(self, status: Literal["finished", "stopped"], reason: str = "") -> SweepEnded:
+        self._room.found()
         return SweepEnded(status, reason, self._failed)
 
     def _fill(self) -> None:
-        """Give runs to idle processes, as far as there are any."""
+        """Give runs to idle processes, as far as there are any and the disk has room."""
+        if self._room.is_lacking():
+            return
         for _ in range(len(self._queue)):
             if not self._workers.idle:
                 return
@@ -153,8 +158,13 @@ class SweepRunner:
                 continue
             try:
                 self._begin(cell)
+            except StorageFullError:
+                self._await_room(cell)
+                return
             except ProxPropError as error:
                 self._fail(cell, str(error))
+            else:
+                self._room.found()
 
     def _begin(self, cell: Cell) -> None:
         run, resumed = self._run_of(cell)
@@ -200,6 +210,12 @@ class SweepRunner:
             self._told_of.add(str(cell.run))
             self._listener(CellWaits(cell, "trained by another process; waiting for it"))
 
+    def _await_room(self, cell: Cell) -> None:
+        """The disk is full for one run, so for all: those that are left wait."""
+        self._queue.appendleft(cell)
+        if self._room.lacked():
+            self._listener(CellWaits(cell, f"waiting for room on the disk of {self._runs.root}"))
+
     def _take(self, outcome: Outcome) -> None:
         cell = self._by_run[outcome.run]
         match outcome.kind:
@@ -207,6 +223,8 @@ class SweepRunner:
                 self._end(cell, outcome)
             case "busy":
                 self._put_off(cell)
+            case "full":
+                self._await_room(cell)
             case "died":
                 self._try_again(cell, outcome.text)
             case "failed":

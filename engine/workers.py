@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from engine import verified
 from engine.control import Desired
-from engine.errors import BusyError, ProxPropError
+from engine.errors import BusyError, ProxPropError, StorageFullError
 from engine.run import Run
 
 if TYPE_CHECKING:
@@ -37,12 +37,13 @@ class Outcome:
     """What a process says of the run it was given.
 
     :ivar kind: ``ended``: training came to the end ``status``, because of ``text``; ``busy``:
-        another process has the run; ``failed``: an error, said in ``text``; ``died``: the process
-        is gone. ``held`` and ``freed`` are none of these: it waits, or goes on.
+        another process has the run; ``full``: the disk has no room to begin; ``failed``: an error,
+        said in ``text``; ``died``: the process is gone. ``held`` and ``freed`` are none of these:
+        it waits, or goes on.
     """
 
     run: str
-    kind: Literal["ended", "busy", "failed", "died", "held", "freed"]
+    kind: Literal["ended", "busy", "full", "failed", "died", "held", "freed"]
     text: str = ""
     status: EndStatus | None = None
 
@@ -267,6 +268,11 @@ def _train(
         ended = sit(run, sitting)
     except BusyError as error:
         return Outcome(run.id, "busy", str(error))
+    except StorageFullError as error:
+        # even looking into a store takes room; once it trains, it waits by itself
+        if control.desired() is Desired.STOPPED:
+            return Outcome(run.id, "ended", control.stop_reason(), "stopped")
+        return Outcome(run.id, "full", str(error))
     except ProxPropError as error:
         return _failed(run, str(error))
     except Exception as error:  # noqa: BLE001 - one run's failure must not end the others

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -19,32 +18,8 @@ from engine.store import StoreWriter
 from engine.store_reader import StoreReader
 from tests.cli.terminal import Terminal
 from tests.reliability.report import FAULTS, MORE, many, promise
+from tests.reliability.small_disk import fill
 from tests.reliability.trainings import ENDLESS, TRAINING, outcome, the_run, undisturbed, until
-
-_MEGABYTES = 8
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of a few megabytes; making one needs the superuser."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={_MEGABYTES}m", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no file system can be mounted here: {error}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(path):
-    """Take all the room that there is."""
-    with path.open("ab", buffering=0) as stream:
-        for size in (65536, 4096, 512, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    stream.write(bytes(size))
 
 
 @pytest.mark.timeout(3600)

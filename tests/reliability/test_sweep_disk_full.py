@@ -1,0 +1,166 @@
+"""A sweep on a disk that is full for a while."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from engine.cells import read_cell
+from engine.control import AlwaysRun, Desired
+from engine.errors import StorageFullError
+from engine.run import Run
+from engine.runs import Runs
+from engine.sweep_plan import Row, cell_config, plan_sweep
+from engine.sweep_runner import CellWaits, SweepRunner
+from engine.sweeps import all_sweeps, save_sweep
+from engine.workers import Outcome, Workers
+from tests.cli.terminal import SMALL, Terminal
+from tests.engine import small
+from tests.reliability.report import FAULTS, MORE, promise
+from tests.reliability.small_disk import fill
+from tests.reliability.trainings import until
+
+GRID = [*SMALL, "--tau", "1,0.1,0.01", "--methods", "cg3", "--seeds", "1", "--epochs", "2"]
+
+
+def begun_sweep(disk, terminal):
+    """A sweep on a disk that has room for its own folder, but not for a run."""
+    fill(disk / "filler", but=1 << 16)
+    process = terminal.start("sweep-tau", *GRID, "--jobs", "2", "--plain")
+    until(lambda: all_sweeps(terminal.runs) or process.poll() is not None)
+    (sweep,) = all_sweeps(terminal.runs)
+    folder = Run(terminal.runs / sweep.id)
+    until(lambda: folder.is_waiting() or process.poll() is not None)
+    assert process.poll() is None
+    return process, sweep, folder
+
+
+@pytest.mark.timeout(600)
+@promise(
+    FAULTS,
+    "disk full when a sweep makes its next run",
+    "waits with a message, and trains all its runs once there is room",
+)
+def test_a_sweep_that_has_no_room_for_its_next_run(small_disk):
+    terminal = Terminal(small_disk / "runs")
+    process, sweep, folder = begun_sweep(small_disk, terminal)
+    time.sleep(2.5)  # it tries again meanwhile, and leaves nothing half made
+    assert folder.is_waiting()
+    assert [path.name for path in terminal.runs.iterdir()] == [sweep.id]
+    assert terminal("pause", sweep.id).code == 0
+    (small_disk / "filler").unlink()
+    time.sleep(1.5)
+    assert [path.name for path in terminal.runs.iterdir()] == [sweep.id]
+    assert terminal("resume", sweep.id).code == 0
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert (out + err).count("waiting for room on the disk of ") == 1
+    assert {read_cell(terminal.runs, cell).status for cell in sweep.cells} == {"finished"}
+    assert not (folder.path / "waiting").exists()
+
+
+@pytest.mark.timeout(600)
+@promise(
+    MORE,
+    "a sweep that waits for room is stopped or interrupted",
+    "ends at once; exit 0, 130 or 143, and it can be resumed",
+)
+@pytest.mark.parametrize("by", ["stop", "SIGINT", "SIGTERM"])
+def test_a_sweep_stopped_while_the_disk_is_full(small_disk, by):
+    terminal = Terminal(small_disk / "runs")
+    process, sweep, folder = begun_sweep(small_disk, terminal)
+    fill(small_disk / "filler")
+    if by == "stop":
+        assert terminal("stop", sweep.id).code == 0
+    else:
+        process.send_signal(getattr(signal, by))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == {"stop": 0, "SIGINT": 130, "SIGTERM": 143}[by], err
+    assert "Traceback" not in err
+    assert not (folder.path / "waiting").exists()
+    assert [path.name for path in terminal.runs.iterdir()] == [sweep.id]
+    (small_disk / "filler").unlink()
+    resumed = terminal("resume", sweep.id, "--json")
+    assert resumed.code == 0, resumed.err
+    assert {cell["status"] for cell in resumed.json["cells"]} == {"finished"}
+
+
+def test_what_a_worker_says_of_a_run_that_it_can_not_look_into(small_disk):
+    """Even reading a store takes room, for SQLite's shared memory."""
+    run = Runs(small_disk / "runs").create(small.config(epochs=1))
+    with Workers(1, small_disk / "runs", small.cache_dir()) as workers:
+
+        def given():
+            workers.give(run.id)
+            found = []
+            while workers.running:
+                found += workers.wait(0.1)
+            (outcome,) = found
+            return outcome
+
+        fill(small_disk / "filler")
+        assert given().kind == "full"
+        run.set_desired(Desired.STOPPED, "enough")
+        assert given() == Outcome(run.id, "ended", "enough", "stopped")
+        (small_disk / "filler").unlink()
+        run.set_desired(Desired.RUNNING)
+        assert given().status == "finished"
+
+
+class Freed(AlwaysRun):
+    """Makes room once a sweep has waited for a while."""
+
+    def __init__(self, folder, filler):
+        self._folder, self._filler, self._looks = folder, filler, 0
+
+    def desired(self):
+        self._looks += self._folder.is_waiting()
+        if self._looks == 15:
+            self._filler.unlink(missing_ok=True)
+        return super().desired()
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_the_rest_of_a_sweep_waits_and_is_told_of_once(small_disk, made):
+    root, filler, events = small_disk / "runs", small_disk / "filler", []
+    sweep = plan_sweep("digits", [Row("cg3", small.config(epochs=1), (1.0, 0.1))], (0,))
+    save_sweep(root, sweep)
+    for cell in sweep.cells:
+        if made:
+            Runs(root).create(cell_config(sweep, cell), id=cell.run)
+    folder = Run(root / sweep.id)
+    with folder.lock():
+        fill(filler)
+        ended = SweepRunner(
+            root,
+            sweep,
+            jobs=2,
+            threads=1,
+            data_dir=small.cache_dir(),
+            control=Freed(folder, filler),
+            listener=events.append,
+        ).run()
+        assert not folder.is_waiting()
+    assert (ended.status, ended.failed) == ("finished", 0)
+    assert sum(isinstance(event, CellWaits) for event in events) == 1
+    assert {read_cell(root, cell).status for cell in sweep.cells} == {"finished"}
+
+
+def test_a_run_is_made_whole_or_not_at_all_however_much_room_there_is(small_disk):
+    runs, filler = Runs(small_disk / "runs"), small_disk / "filler"
+    runs.create(small.config(), id="first")
+    outcomes = []
+    for pages in range(0, 48, 3):
+        fill(filler, but=4096 * pages)
+        try:
+            runs.create(small.config(), id=f"room-{pages}")
+        except StorageFullError:
+            assert {path.name for path in runs.root.iterdir()} == {"first"}
+            outcomes.append("no room")
+        else:
+            outcomes.append("made")
+            break
+    assert outcomes[-1] == "made"
+    assert outcomes[0] == "no room"
