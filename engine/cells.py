@@ -11,6 +11,7 @@ from typing import Any, Literal
 from engine.errors import StorageError
 from engine.locks import is_locked
 from engine.method_names import FULL_BATCH
+from engine.run import WAITING_FOR_ROOM, Run
 from engine.store_reader import StoreReader
 from engine.sweeps import Cell, Sweep
 
@@ -61,6 +62,13 @@ class CellState:
     """Most runs that shared the machine with it, itself included."""
     val_loss: float | None = None
     """Mean over all validation samples."""
+    short_of_room: bool = False
+    """Whether its process waits for room on the disk."""
+
+    @property
+    def word(self) -> str:
+        """How it is, as people are told."""
+        return WAITING_FOR_ROOM if self.short_of_room else self.status
 
     @property
     def diverged(self) -> bool:
@@ -107,7 +115,9 @@ def read_cell(root: Path, cell: Cell, expected: Mapping[str, Any] | None = None)
                 if state.status == "running":
                     return replace(state, status="interrupted")
             if state.status == "waiting" and is_locked(folder / "lock"):
-                return replace(state, status="running")  # it gets its data ready
+                state = replace(state, status="running")  # it gets its data ready
+            if state.status in ("running", "paused"):
+                state = replace(state, short_of_room=Run(folder).is_waiting())
     except UNREADABLE as error:
         return CellState("unreadable", cause=str(error))
     return state

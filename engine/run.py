@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     # what needs a moment to load is loaded where a configuration is read or written
     from engine.config import RunConfig
 
+WAITING_FOR_ROOM = "waiting for room"
+"""What people are told of a run where :meth:`Run.is_waiting`, in the place of its status."""
 _REQUEST_BYTES = 4096
 """Of the file, whatever it says: a block of most disks, so that another word always has room."""
 _ROOM_BYTES = 1 << 16

@@ -40,6 +40,8 @@ class CellSummary:
     tau_theta: float | None
     statuses: tuple[Status, ...]
     """One a seed."""
+    words: tuple[str, ...]
+    """The same as people are told."""
     runs: tuple[str, ...]
     """Ids of those runs that were made already."""
     losses: tuple[float, ...]
@@ -201,6 +203,7 @@ def summarize_cell(seeds: Sequence[tuple[Cell, CellState]], limit: int = 0) -> C
         tau=first.tau,
         tau_theta=first.tau_theta,
         statuses=tuple(state.status for state in states),
+        words=tuple(state.word for state in states),
         runs=tuple(cell.run for cell, state in seeds if cell.run is not None and state.made),
         losses=losses,
         loss=_median(losses),

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.config import RunConfig
 from engine.errors import ConfigError, StorageError
-from engine.run import Run
+from engine.run import WAITING_FOR_ROOM, Run
 from engine.store_reader import StoreReader
 
 _METRICS = (
@@ -35,12 +35,14 @@ def summarize(run: Run) -> dict[str, Any]:
     metrics = state.get("metrics", {})
     epoch = state.get("epoch", 0)
     reason = state.get("reason")
-    if status in ("created", "running", "paused") and run.is_waiting():
-        reason = "waiting for room on the disk"
+    waiting = status in ("created", "running", "paused") and run.is_waiting()
+    if waiting:
+        reason = f"{WAITING_FOR_ROOM} on the disk"
     return {
         "id": run.id,
         "name": config.name,
         "status": status,
+        "waiting_for_room": waiting,
         "preset": config.preset,
         **_method(config),
         "seed": config.seed,

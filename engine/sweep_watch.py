@@ -8,11 +8,12 @@ from pathlib import Path
 from engine.cells import WAITING, CellState, expected_brief, read_cell
 from engine.errors import StorageError
 from engine.locks import is_locked
+from engine.run import Run
 from engine.stability import Stability, summarize_sweep
 from engine.sweeps import Cell, Sweep, load_sweep, sweep_file
 
 _Mark = tuple[int, int, int] | None
-_Signature = tuple[_Mark, _Mark, bool]
+_Signature = tuple[_Mark, _Mark, bool, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,18 @@ class SweepWatch:
 
 
 def _signature(folder: Path) -> _Signature:
-    """Changes with every commit, and when a process takes the run or lets go of it."""
+    """Changes with every commit, when a process takes the run or lets go of it, and when that waits
+    for room or goes on."""
     database = folder / "run.db"
     log = _mark(database.with_name(f"{database.name}-wal"))
     # a reader may make an empty log where there was none; nothing was written by that
     written = log if log is not None and log[2] else None
     try:
         locked = is_locked(folder / "lock")
+        waits = locked and Run(folder).is_waiting()
     except StorageError:
-        locked = False
-    return _mark(database), written, locked
+        locked = waits = False
+    return _mark(database), written, locked, waits
 
 
 def _mark(path: Path) -> _Mark:

@@ -43,7 +43,7 @@ def list_runs(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -
 def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -> None:
     """List all sweeps and comparisons, newest first."""
     from engine.cells import read_cells
-    from engine.run import Run
+    from engine.run import WAITING_FOR_ROOM, Run
     from engine.sweeps import read_sweeps
 
     root = opt.open_runs(runs_dir).root
@@ -51,8 +51,9 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
     found: list[dict[str, Any]] = []
     for sweep in sweeps:
         states = read_cells(root, sweep)
+        folder = Run(root / sweep.id)
         try:
-            live = Run(root / sweep.id).is_live()
+            live, waits = folder.is_live(), folder.is_waiting()
         except StorageError as error:
             unreadable[sweep.id] = str(error)
             continue
@@ -63,12 +64,15 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
                 "preset": sweep.preset,
                 "status": "running" if live else "",
                 "live": live,
+                "waiting_for_room": waits or any(state.short_of_room for state in states),
                 "runs": len(states),
                 "ended": sum(state.ended for state in states),
                 "created": sweep.created,
             }
         )
-    nothing = dict.fromkeys(("kind", "preset", "live", "runs", "ended", "created"))
+    nothing = dict.fromkeys(
+        ("kind", "preset", "live", "waiting_for_room", "runs", "ended", "created")
+    )
     for id, problem in unreadable.items():
         found.append({"id": id, **nothing, "status": "unreadable", "problem": problem})
     output = Output(as_json=as_json)
@@ -83,7 +87,7 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
         else [
             item["id"],
             item["preset"],
-            item["status"],
+            WAITING_FOR_ROOM if item["waiting_for_room"] else item["status"],
             f"{item['ended']}/{item['runs']}",
             duration(max(0.0, now - item["created"])),
         ]
@@ -186,13 +190,15 @@ def delete_runs(
 
 
 def _row(summary: dict[str, Any]) -> list[str]:
+    from engine.run import WAITING_FOR_ROOM
+
     if summary["status"] == "unreadable":
         return [summary["id"], "", "unreadable", *([""] * 9)]
     age = datetime.datetime.now().timestamp() - (summary["created"] or 0)
     return [
         summary["id"],
         summary["name"] or "",
-        summary["status"],
+        WAITING_FOR_ROOM if summary["waiting_for_room"] else summary["status"],
         summary["preset"] or "",
         summary["method"],
         number(summary["tau"]),

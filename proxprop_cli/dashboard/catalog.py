@@ -12,14 +12,13 @@ from typing import Any
 from engine.atomic_files import storage_errors
 from engine.cells import ENDED
 from engine.errors import ProxPropError
-from engine.run import Run
+from engine.run import WAITING_FOR_ROOM, Run
 from engine.runs import Runs
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep, load_sweep, sweep_file
-from proxprop_cli.dashboard.sweep_status import START_SECONDS, Start, word_of
+from proxprop_cli.dashboard.sweep_status import START_SECONDS, Start, is_short_of_room, word_of
+from proxprop_cli.dashboard.views import LIVE
 
-_CHANGES = ("running", "starting")
-"""Statuses that can become others without a word in the store."""
 Signature = tuple[tuple[int, int], ...]
 
 
@@ -31,6 +30,7 @@ class CatalogEntry:
     :ivar metrics: latest evaluation.
     :ivar sweep: of a run, the newest sweep it belongs to.
     :ivar runs: of a sweep, its runs at their end, and all; None: it is a run.
+    :ivar short_of_room: whether what trains it waits for room on the disk.
     """
 
     id: str
@@ -42,11 +42,17 @@ class CatalogEntry:
     problem: str = ""
     sweep: str = ""
     runs: tuple[int, int] | None = None
+    short_of_room: bool = False
+
+    @property
+    def word(self) -> str:
+        """How it is, as people are told."""
+        return WAITING_FOR_ROOM if self.short_of_room else self.status
 
     @property
     def text(self) -> str:
         """What a filter looks into."""
-        values = (self.id, self.sweep, self.status, *map(str, self.config.values()))
+        values = (self.id, self.sweep, self.word, *map(str, self.config.values()))
         return " ".join(values).lower()
 
 
@@ -68,7 +74,7 @@ class Catalog:
         for run in self._runs.all():
             signature = _signature(run)
             known = self._known.get(run.id)
-            if known is None or known[0] != signature or known[1].status in _CHANGES:
+            if known is None or known[0] != signature or known[1].status in LIVE:
                 known = signature, _entry(run)
             found[run.id] = known
         self._known = found
@@ -78,8 +84,8 @@ class Catalog:
             replace(entry, sweep=member_of[id]) if id in member_of else entry
             for id, (_, entry) in found.items()
         ]
-        status = {entry.id: entry.status for entry in runs}
-        listed = [*(self._sweep_entry(sweep, status) for sweep in sweeps), *runs]
+        by_id = {entry.id: entry for entry in runs}
+        listed = [*(self._sweep_entry(sweep, by_id) for sweep in sweeps), *runs]
         # what was made in one go stays in the order of the folder
         return tuple(sorted(listed, key=lambda entry: -entry.created))
 
@@ -106,20 +112,31 @@ class Catalog:
         sweeps = [sweep for _, sweep in found.values()]
         return sorted(sweeps, key=lambda sweep: sweep.created, reverse=True)
 
-    def _sweep_entry(self, sweep: Sweep, status: Mapping[str, str]) -> CatalogEntry:
+    def _sweep_entry(self, sweep: Sweep, known: Mapping[str, CatalogEntry]) -> CatalogEntry:
         """A sweep by the states of its runs, which are known already."""
         folder = Run(self._runs.root / sweep.id)
-        states = [status.get(cell.run or "", "waiting") for cell in sweep.cells]
+        made = [known.get(cell.run or "") for cell in sweep.cells]
+        states = [entry.status if entry else "waiting" for entry in made]
         try:
-            live, problem = folder.is_live(), ""
+            live, waits, problem = folder.is_live(), folder.is_waiting(), ""
         except ProxPropError as error:
-            live, problem = False, str(error)
+            live, waits, problem = False, False, str(error)
         start = self._starts.setdefault(sweep.id, Start(folder))
         fresh, _ = start.look(time.time(), live=live)
         word, _ = word_of(states, folder.desired(), live=live, fresh=fresh)
-        config = {"preset": sweep.preset, "method": sweep.kind}
-        runs = sum(state in ENDED for state in states), len(sweep.cells)
-        return CatalogEntry(sweep.id, sweep.created, word, config, 0.0, {}, problem, runs=runs)
+        return CatalogEntry(
+            id=sweep.id,
+            created=sweep.created,
+            status=word,
+            config={"preset": sweep.preset, "method": sweep.kind},
+            epoch=0.0,
+            metrics={},
+            problem=problem,
+            runs=(sum(state in ENDED for state in states), len(sweep.cells)),
+            short_of_room=is_short_of_room(
+                word, waits, (entry is not None and entry.short_of_room for entry in made)
+            ),
+        )
 
 
 def _signature(run: Run) -> Signature:
@@ -149,8 +166,9 @@ def _entry(run: Run) -> CatalogEntry:
         if status == "created":  # it gets its data ready, or died over that; as on the live screen
             fresh = time.time() - run.created < START_SECONDS
             status = "starting" if fresh or run.is_live() else "interrupted"
+        waits = status in LIVE and run.is_waiting()
     except ProxPropError as error:
         return CatalogEntry(run.id, run.created, "unreadable", {}, 0.0, {}, str(error))
     config = state.get("config", {})
     epoch, metrics = float(state.get("epoch", 0)), state.get("metrics", {})
-    return CatalogEntry(run.id, run.created, status, config, epoch, metrics)
+    return CatalogEntry(run.id, run.created, status, config, epoch, metrics, short_of_room=waits)

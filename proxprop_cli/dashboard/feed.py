@@ -13,7 +13,7 @@ from engine.events import SolverTrace
 from engine.run import Run
 from engine.store_reader import StoreReader
 from proxprop_cli.dashboard import pace, run_log
-from proxprop_cli.dashboard.views import LogLine, Place, RunView
+from proxprop_cli.dashboard.views import LIVE, LogLine, Place, RunView
 
 if TYPE_CHECKING:
     from engine.buckets import Buckets
@@ -43,6 +43,7 @@ class Feed:
         self._request: tuple[int, int, int] | None = None
         self._probed = -_PROBE_SECONDS
         self._locked = False
+        self._waits = False
         self._series: dict[str, Buckets] = {}
         self._event = 0
         self._log: list[LogLine] = []
@@ -90,6 +91,9 @@ class Feed:
         changed = version != self._version or request != self._request
         changed |= not keys <= self._series.keys()
         changed |= self._probe(changed)
+        waits = self.run.is_waiting()  # the store has no room to tell of it
+        changed |= waits != self._waits
+        self._waits = waits
         if not changed and self.view.status == "starting" and not self._locked:
             self._last_words = run_log.last_words(self.run.path)
             changed = self._gave_up()
@@ -169,8 +173,9 @@ class Feed:
         log = self._lines(reader, status)
         live, times = status == "running", self._series.get("time/train")
         seconds = pace.seconds_per_step(times, live=live)
+        short_of_room = self._waits and status in LIVE
         left = None
-        if status in ("running", "paused") and seconds and per_epoch:
+        if not short_of_room and status in ("running", "paused") and seconds and per_epoch:
             beside = self._evaluation_seconds
             left = pace.seconds_left(config, step, per_epoch, seconds, beside, times)
         batch_size = int(config.get("batch_size") or 0)  # of full batches the size is not told
@@ -194,6 +199,7 @@ class Feed:
             log=log,
             diverged=self._diverged,
             last_words=self._last_words if status == "interrupted" else "",
+            short_of_room=short_of_room,
         )
 
     def _lines(self, reader: StoreReader, status: str) -> tuple[LogLine, ...]:

@@ -28,7 +28,7 @@ SWEEP_COLUMN = Column("sweep", rank=6, left=True)
 def list_row(entry: CatalogEntry, selected: bool) -> Row:
     """A run or a sweep."""
     config, metrics = entry.config, entry.metrics
-    glyph, color = STATUS.get(entry.status, ("○", "yellow"))
+    glyph, color = STATUS.get(entry.word, ("○", "yellow"))
     tau, epochs = config.get("tau"), config.get("epochs")
     age = time.time() - entry.created
     done = f"{entry.epoch:.3g}/{epochs}" if epochs is not None else "-"
@@ -39,7 +39,7 @@ def list_row(entry: CatalogEntry, selected: bool) -> Row:
         str(config.get("preset") or config.get("data") or ""),
         str(config.get("method", "?")),
         "-" if tau is None else f"{tau:g}",
-        f"{glyph} {entry.status}",
+        f"{glyph} {entry.word}",
         "{}/{} runs".format(*entry.runs) if entry.runs is not None else done,
         # what was last evaluated says nothing of where it went then
         "✖" if entry.status == "diverged" else number(metrics.get("train_loss"), 3),

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 
 from proxprop_cli.dashboard.views import RunView
 
+_NO_ROOM = (
+    "there is no room on the disk; training goes on by itself when there is",
+    "no room on the disk; goes on by itself when there is",
+    "no room on the disk",
+)
+
 
 def notice(views: Sequence[RunView]) -> tuple[str, ...]:
     """The same in less and less room; nothing where all is well.
@@ -32,6 +38,8 @@ def _of(view: RunView) -> tuple[str, ...]:
     if view.status == "diverged" and view.diverged is not None:
         step, cause = view.diverged
         return f"✖ diverged at step {step:,}: {cause}", f"✖ step {step:,}: {cause}"
+    if view.short_of_room:
+        return _NO_ROOM
     if view.has_trainer or view.status not in ("paused", "stopped", "interrupted"):
         return ()
     onward = f"'proxprop resume {view.id}' goes on"

@@ -107,7 +107,7 @@ def run_rows(views: Sequence[RunView], *, banded: bool = False) -> list[Row]:
     """
     rows = []
     for index, view in zip(series_of(views, banded=banded), views, strict=True):
-        status_glyph, status_color = STATUS.get(view.status, ("?", "red"))
+        status_glyph, status_color = STATUS.get(view.word, ("?", "red"))
         tau = view.config.get("tau")
         metrics = view.metrics
         cells = (
@@ -116,7 +116,7 @@ def run_rows(views: Sequence[RunView], *, banded: bool = False) -> list[Row]:
             f"{status_glyph} {view.short if view.place else view.config.get('name') or view.id}",
             view.method,
             "-" if tau is None else f"{tau:g}",
-            view.status,
+            view.word,
             f"{view.epoch:.1f}" if view.epoch % 1 else f"{view.epoch:.0f}",
             "✖" if view.status == "diverged" else number(metrics.get("train_loss"), 3),
             score(metrics, "val", 3),

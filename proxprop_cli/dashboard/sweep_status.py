@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.cells import ENDED
 from engine.control import Desired
-from engine.run import Run
+from engine.run import WAITING_FOR_ROOM, Run
 from engine.stability import CellSummary
 from engine.sweep_watch import SweepLook, SweepWatch
 
@@ -29,6 +29,7 @@ class SweepStatus:
     :ivar cells: cells all runs of which are, and all.
     :ivar elapsed: seconds in which a run of it was being trained or paused.
     :ivar eta: seconds that are left.
+    :ivar short_of_room: whether it waits for room on the disk.
     """
 
     word: str
@@ -38,6 +39,12 @@ class SweepStatus:
     cells: tuple[int, int] = (0, 0)
     elapsed: int | None = None
     eta: int | None = None
+    short_of_room: bool = False
+
+    @property
+    def said(self) -> str:
+        """The word that people are told."""
+        return WAITING_FOR_ROOM if self.short_of_room else self.word
 
     @property
     def runs_on(self) -> bool:
@@ -106,6 +113,8 @@ class SweepFollower:
         statuses = [status for cell in cells for status in cell.statuses]
         done = sum(status in ENDED for status in statuses)
         word, wanted = word_of(statuses, self.folder.desired(), live=live, fresh=fresh)
+        waits = (WAITING_FOR_ROOM in cell.words for cell in cells)
+        short_of_room = is_short_of_room(word, self.folder.is_waiting(), waits)
         root = self.folder.path.parent
         ended, running = [], []
         for cell in cells:
@@ -114,7 +123,8 @@ class SweepFollower:
             ended += spans[:count]
             running += [(made, now) for made, _ in spans[count:]]
         eta = None  # at the rate since it was last let run; processes start before training does
-        if live and word == "running" and not wanted and since is not None:
+        is_training = live and word == "running" and not wanted and not short_of_room
+        if is_training and since is not None:
             begin = min((made for made, _ in ended + running if made >= since), default=since)
             partly = sum(_part(cell) for cell in cells)
             units = sum(end >= begin for _, end in ended) + partly
@@ -128,12 +138,23 @@ class SweepFollower:
             cells=(sum(is_done(cell) for cell in cells), len(cells)),
             elapsed=round(covered(ended + running)) if ended or running else None,
             eta=None if eta is None else round(eta),
+            short_of_room=short_of_room,
         )
 
 
 def is_done(cell: CellSummary) -> bool:
     """Whether all runs of a cell are at their end; those that were stopped can go on."""
     return all(status in ENDED for status in cell.statuses)
+
+
+def is_short_of_room(word: str, waits: bool, runs_wait: Iterable[bool]) -> bool:
+    """Whether a sweep waits for room on the disk.
+
+    :param word: how it is.
+    :param waits: whether it has none to make its next run.
+    :param runs_wait: of its runs, whether they do.
+    """
+    return word == "running" and (waits or any(runs_wait))
 
 
 def word_of(

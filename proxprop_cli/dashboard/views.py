@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from engine.run import WAITING_FOR_ROOM
+
 if TYPE_CHECKING:
     from engine.buckets import Buckets
     from engine.events import SolverTrace
@@ -76,6 +78,7 @@ class RunView:
     :ivar log: what happened, oldest first.
     :ivar diverged: step and cause.
     :ivar last_words: of its trainer, where that is gone.
+    :ivar short_of_room: whether its trainer waits for room on the disk.
     :ivar problem: why it can not be read.
     """
 
@@ -98,7 +101,13 @@ class RunView:
     log: tuple[LogLine, ...] = ()
     diverged: tuple[int, str] | None = None
     last_words: str = ""
+    short_of_room: bool = False
     problem: str = ""
+
+    @property
+    def word(self) -> str:
+        """How it is, as people are told."""
+        return WAITING_FOR_ROOM if self.short_of_room else self.status
 
     @property
     def is_known(self) -> bool:

@@ -201,7 +201,7 @@ def _legend(grid: StabilityGrid, room: int, lines: int, *, colorful: bool) -> Te
 
 def _explained(table: Stability) -> list[str]:
     """What the legend says, the most important first."""
-    there = {status for cell in table.cells.values() for status in cell.statuses}
+    there = {word for cell in table.cells.values() for word in cell.words}
     said = [f"{cells.DIVERGED} k/n diverged"] if "diverged" in there else []
     ranked = any(row.best_tau is not None for row in table.rows)
     said += [f"{cells.BEST} best{'' if table.complete else ' so far'}"] if ranked else []

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from rich.text import Text
 from textual.widget import Widget
 
+from engine.run import WAITING_FOR_ROOM
 from proxprop_cli.dashboard.views import RunView
 from proxprop_cli.output import duration, printable
 
 STATUS = {
     "starting": ("○", "yellow"),
     "running": ("●", "green"),
+    WAITING_FOR_ROOM: ("◐", "yellow"),
     "paused": ("‖", "yellow"),
     "finished": ("✔", "green"),
     "stopped": ("■", "yellow"),
@@ -20,7 +22,7 @@ STATUS = {
     "diverged": ("✖", "red"),
     "unreadable": ("?", "red"),
 }
-"""Glyph and colour of every status; the word always stands beside them."""
+"""Glyph and colour of every word for how a run or a sweep is; it always stands beside them."""
 _BARS = (10, 5, 0)
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -59,9 +61,13 @@ class RunHeader(Widget):
         if not self._views:
             return Text("proxprop", style="bold"), Text("no run")
         if len(self._views) > 1:
-            live = sum(view.status == "running" for view in self._views)
+            words = [view.word for view in self._views]
+            live, waiting = words.count("running"), words.count(WAITING_FOR_ROOM)
             title = Text(f"{len(self._views)} runs", style="bold")
-            return title, Text(f"{live} running", style="green" if live else "dim")
+            said = Text(f"{live} running", style="green" if live else "dim")
+            if waiting:
+                said.append(f", {waiting} {WAITING_FOR_ROOM}", style="yellow")
+            return title, said
         left, right = Text(), Text()
         for left, right in _one(self._views[0]):
             if left.cell_len + 1 + right.cell_len <= width:
@@ -105,9 +111,9 @@ def _progress(view: RunView, bar: int, *, brief: bool = False, left: bool = True
 
 
 def status_text(view: RunView) -> Text:
-    """Glyph and word of a status in its colour; what was asked for and is not done yet after it."""
-    glyph, color = STATUS.get(view.status, ("?", "red"))
-    text = Text(f"{glyph} {view.status}", style=f"bold {color}")
+    """Glyph and word in their colour; what was asked for and is not done yet after them."""
+    glyph, color = STATUS.get(view.word, ("?", "red"))
+    text = Text(f"{glyph} {view.word}", style=f"bold {color}")
     if view.wanted:
         text.append(f" ({view.wanted} …)", style="yellow")
     return text

@@ -12,6 +12,7 @@ import numpy as np
 from rich.cells import cell_len
 
 from engine.numbers import format_number, short_number
+from engine.run import WAITING_FOR_ROOM
 from engine.stability import CellSummary, Stability
 from proxprop_cli.output import printable
 
@@ -25,6 +26,7 @@ BEST = "★"
 DIVERGED = "✖"
 GLYPHS = {
     "unreadable": "?",
+    WAITING_FOR_ROOM: "◐",
     "running": "▸",
     "interrupted": "!",
     "paused": "‖",
@@ -140,7 +142,7 @@ def cell_text(
     if cell.final:
         level = scale.glyph(value) if scale and value is not None else ""
         return CellText("final", BEST if best else level, number or "-", tail)
-    glyph = next((GLYPHS[status] for status in GLYPHS if status in cell.statuses), "")
+    glyph = next((GLYPHS[status] for status in GLYPHS if status in cell.words), "")
     if not number:
         return CellText("live" if cell.running else "waiting", "", glyph, tail)
     kind: Kind = "live" if cell.running else "partial"
@@ -225,7 +227,7 @@ def detail(table: Stability, row: str, tau: float) -> list[list[str]]:
 
 
 def _progress(cell: CellSummary) -> list[str]:
-    counts = Counter(cell.statuses)
+    counts = Counter(cell.words)
     (common, number), *others = counts.most_common()
     listed = [f"{number} {common}", *(f"{count} {status}" for status, count in others)]
     pieces = [", ".join(listed) if others else common]

@@ -52,8 +52,8 @@ def sweep_title(
 
 
 def _status(status: SweepStatus, room: int, *, cells: bool) -> Text:
-    glyph, color = STATUS.get(status.word, ("?", "red"))
-    text = Text(f"{glyph} {status.word}", style=f"bold {color}")
+    glyph, color = STATUS.get(status.said, ("?", "red"))
+    text = Text(f"{glyph} {status.said}", style=f"bold {color}")
     if status.wanted:
         text.append(f" ({status.wanted} …)", style="yellow")
     # what goes first where it is narrow is the last in here; cells are done in the second half of
