@@ -16,6 +16,7 @@ from engine.config import (
     VGG13Config,
 )
 from engine.layers import proxify
+from engine.linear_layers import linear_layers
 from engine.networks import Shape, convnet, mlp, resnet, vgg13
 from engine.prox import Explicit, Prox
 from engine.solvers import CG, Exact
@@ -72,8 +73,7 @@ def make_orthogonal(model: nn.Module) -> None:
 
     Rows are the outputs; a convolution's weight is taken as the matrix ``(c_out, c_in k k)``.
     """
-    for layer in model.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.orthogonal_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    for _, layer in linear_layers(model):
+        nn.init.orthogonal_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

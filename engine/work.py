@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from engine.linear_layers import linear_layers
+
 
 @torch.no_grad()
 def backprop_products(model: nn.Module, shape: tuple[int, ...], batch_size: int) -> int:
@@ -22,8 +24,7 @@ def backprop_products(model: nn.Module, shape: tuple[int, ...], batch_size: int)
         assert isinstance(weight, Tensor)
         forward.append(output.numel() * weight[0].numel())
 
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    handles = [layer.register_forward_hook(count) for layer in layers]
+    handles = [layer.register_forward_hook(count) for _, layer in linear_layers(model)]
     was_training = model.training
     try:
         device = next(model.parameters()).device

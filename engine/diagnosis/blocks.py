@@ -14,9 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.conv_patches import ConvPatches
 from engine.errors import ConfigError
+from engine.linear_layers import LinearLayer, linear_layers
 from engine.linear_maps import Dense
-
-Linear = nn.Linear | nn.Conv2d
 
 _LINEAR = (nn.Linear, nn.Conv2d)
 _BY_FEATURE = (
@@ -43,7 +42,7 @@ class Block:
 
     name: str
     module: nn.Sequential
-    linears: tuple[tuple[str, Linear], ...]
+    linears: tuple[tuple[str, LinearLayer], ...]
 
     @property
     def label(self) -> str:
@@ -98,12 +97,12 @@ def split(model: nn.Module) -> tuple[nn.Sequential, list[Block]]:
     if not isinstance(model, nn.Sequential):
         raise ConfigError("diagnose needs a network that is a sequence of layers or blocks")
     parts = list(_flat(model))
-    heads = [index for index, (_, part) in enumerate(parts) if any(linears(part))]
+    heads = [index for index, (_, part) in enumerate(parts) if any(linear_layers(part))]
     ends = [*heads[1:], len(parts)]
     blocks = []
     for begin, end in zip(heads, ends, strict=True):
         module = nn.Sequential(*(part for _, part in parts[begin:end]))
-        blocks.append(Block(parts[begin][0], module, tuple(linears(module))))
+        blocks.append(Block(parts[begin][0], module, tuple(linear_layers(module))))
     return nn.Sequential(*(part for _, part in parts[: heads[0]])), blocks
 
 
@@ -126,7 +125,7 @@ def block_inputs(stem: nn.Module, blocks: list[Block], inputs: Tensor) -> list[T
     return found
 
 
-def linear_map(layer: Linear, inputs: Tensor) -> Dense | ConvPatches:
+def linear_map(layer: LinearLayer, inputs: Tensor) -> Dense | ConvPatches:
     """A of a layer, from its input, with a column of ones where it has a bias.
 
     :raises ConfigError: a convolution whose padding is not zeros around.
@@ -158,14 +157,7 @@ def _flat(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Modu
             yield f"{prefix}{name}", part
 
 
-def linears(part: nn.Module) -> Iterator[tuple[str, Linear]]:
-    """Name and module of every layer with a weight matrix, in order of registration."""
-    for name, module in part.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            yield name, module
-
-
-def _groups(layer: Linear) -> int:
+def _groups(layer: LinearLayer) -> int:
     return layer.groups if isinstance(layer, nn.Conv2d) else 1
 
 
@@ -182,7 +174,7 @@ def _label(part: nn.Module) -> str:
             return ""
         case nn.MaxPool2d() | nn.AvgPool2d() | nn.AdaptiveAvgPool2d():
             return "pool"
-    labels = [_label(linear) for _, linear in linears(part)]
+    labels = [_label(linear) for _, linear in linear_layers(part)]
     if not labels:
         return type(part).__name__.lower()
     norm = any(isinstance(module, _BatchNorm) for module in part.modules())

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import RunConfig
-from engine.diagnosis.blocks import linear_map, linears, small_gram
+from engine.diagnosis.blocks import linear_map, small_gram
 from engine.layers import prox_layers
+from engine.linear_layers import linear_layers
 from engine.losses import LOSSES
 from engine.methods import Batch, Position, Problem, build_method
 from engine.prox import Prox
@@ -52,7 +53,7 @@ def _bounds(config: RunConfig, model: nn.Module, inputs: dict[str, Tensor]) -> _
     as_published = (settings.order, settings.last_layer, settings.envelope)
     if not is_paper or as_published != ("jacobi", "explicit", "none"):
         return {}
-    bounds: _Bounds = {name: (1.0, None) for name, _ in linears(model)}
+    bounds: _Bounds = {name: (1.0, None) for name, _ in linear_layers(model)}
     for name, layer in prox_layers(model):
         rows = linear_map(layer, inputs[name].double())
         assert isinstance(layer.prox, Prox)  # variants have returned above
@@ -71,7 +72,7 @@ def _cosine(direction: Tensor, gradient: Tensor) -> float:
 def _by_layer(model: nn.Module) -> dict[str, Tensor]:
     """What lies in ``.grad``, float64, weight and bias of a layer as one vector."""
     found = {}
-    for name, layer in linears(model):
+    for name, layer in linear_layers(model):
         parts = [
             torch.zeros_like(value) if value.grad is None else value.grad
             for value in layer.parameters()

@@ -14,8 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from engine import precision
 from engine.config import RunConfig
 from engine.losses import Loss
+from engine.prox import working_dtype
 from engine.solvers import Ladder, SolverStats
 
 
@@ -75,6 +77,13 @@ class Problem:
     loss: Loss
     samples: int
     device: torch.device
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Outputs of the network and mean loss of a mini-batch, in the precision of the run."""
+        with precision.of_forward(self.config.precision, self.device):
+            outputs = self.model(batch.inputs)
+        outputs = outputs.to(working_dtype(outputs.dtype))
+        return outputs, self.loss(outputs, batch.targets).mean()
 
 
 class Method(Protocol):

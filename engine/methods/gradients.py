@@ -7,11 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from engine import precision
 from engine.layers import prox_layers, solver_stats
 from engine.loss_prox import ENVELOPE_GRADIENTS
 from engine.methods.base import Batch, Found, Position, Problem, Stateless
-from engine.prox import working_dtype
 from engine.solvers import SolverStats
 
 
@@ -29,10 +27,7 @@ class BackwardPass(Stateless):
     def directions(self, batch: Batch, at: Position, *, record: bool) -> Found:
         """The gradient of the mean loss, or the proximal direction."""
         problem = self._problem
-        with precision.of_forward(problem.config.precision, problem.device):
-            outputs = problem.model(batch.inputs)
-        outputs = outputs.to(working_dtype(outputs.dtype))
-        loss = problem.loss(outputs, batch.targets).mean()
+        outputs, loss = problem.evaluate(batch)
         if not record:
             self._backward(outputs, loss, batch, at)
             return Found(loss.detach())

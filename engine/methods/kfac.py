@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from engine import precision
 from engine.errors import CheckpointError, ConfigError
+from engine.linear_layers import LinearLayer, linear_layers
 from engine.methods.base import Batch, Found, LayersAlone, Position, Problem
 from engine.methods.batch_norm import statistics_kept
-from engine.prox import working_dtype
 
 _FIELDS = ("input_basis", "output_basis", "inverse")
 
@@ -77,21 +77,14 @@ class Kfac(LayersAlone):
         _operator()
         self._problem = problem
         self._settings = problem.config.method.kfac
-        self._layers = {
-            name: layer
-            for name, layer in problem.model.named_modules()
-            if isinstance(layer, nn.Linear | nn.Conv2d)
-        }
+        self._layers = dict(linear_layers(problem.model))
         self._blocks: dict[str, Block] = {}
         self._age = 0
 
     def directions(self, batch: Batch, at: Position, *, record: bool) -> Found:
         """V of the mini-batch, with the curvature of this one or of one before it."""
         problem = self._problem
-        with precision.of_forward(problem.config.precision, problem.device):
-            outputs = problem.model(batch.inputs)
-        outputs = outputs.to(working_dtype(outputs.dtype))
-        loss = problem.loss(outputs, batch.targets).mean()
+        outputs, loss = problem.evaluate(batch)
         loss.backward()
         with precision.full(problem.device):
             if not self._blocks or self._age >= self._settings.update_every:
@@ -189,7 +182,7 @@ def _operator() -> Any:
     return KFACLinearOperator
 
 
-def _precondition(layer: nn.Linear | nn.Conv2d, found: Block) -> None:
+def _precondition(layer: LinearLayer, found: Block) -> None:
     """Put V in place of the gradient of a layer."""
     weight, bias = layer.weight.grad, None if layer.bias is None else layer.bias.grad
     assert weight is not None

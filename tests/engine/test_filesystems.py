@@ -8,21 +8,6 @@ import pytest
 
 from engine import filesystems
 from engine.errors import StorageError
-from engine.runs import Runs
-
-
-class Clock:
-    def __init__(self, now: float = 1_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        self.now += 1.0
-        return self.now
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", clock=Clock())
 
 
 def test_the_deepest_and_last_mount_counts(tmp_path: Path) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from engine.config import RunConfig
 from engine.control import AlwaysRun, Desired
 from engine.errors import BusyError, StorageError
 from engine.locks import LockWatch, RunLock
@@ -21,16 +19,7 @@ from engine.session import Sitting, sit
 from engine.store import StoreWriter
 from engine.store_reader import StoreReader
 from tests.engine import small
-
-HOLD = """
-import sys
-from pathlib import Path
-from engine.run import Run
-with Run(Path(sys.argv[1])).lock():
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
-
+from tests.engine.holding import hold, start
 
 # waits for a moment on the clock that all share, then tries
 RACE = """
@@ -48,41 +37,6 @@ else:
     print("won", flush=True)
     time.sleep(1.5)
 """
-
-
-class Clock:
-    def __init__(self, now: float = 1_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        self.now += 1.0
-        return self.now
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", clock=Clock())
-
-
-@pytest.fixture
-def run(runs: Runs) -> Run:
-    return runs.create(RunConfig(name="first"))
-
-
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def hold(run: Run) -> subprocess.Popen[str]:
-    holder = start(HOLD, str(run.path))
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    return holder
 
 
 def test_the_lock_of_a_deleted_run_is_worthless(

@@ -17,25 +17,7 @@ from engine.file_control import FileControl
 from engine.run import Request, Run
 from engine.runs import Runs
 from engine.store import StoreWriter
-
-
-class Clock:
-    def __init__(self, now: float = 1_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        self.now += 1.0
-        return self.now
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", clock=Clock())
-
-
-@pytest.fixture
-def run(runs: Runs) -> Run:
-    return runs.create(RunConfig(name="first"))
+from tests.engine.holding import Clock
 
 
 def set_status(run: Run, status: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,50 +15,7 @@ from engine.errors import BusyError, ConfigError, StorageError
 from engine.run import Run
 from engine.runs import Runs, default_root, is_valid_id
 from engine.store import StoreWriter
-
-HOLD = """
-import sys
-from pathlib import Path
-from engine.run import Run
-with Run(Path(sys.argv[1])).lock():
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
-
-
-class Clock:
-    def __init__(self, now: float = 1_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        self.now += 1.0
-        return self.now
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", clock=Clock())
-
-
-@pytest.fixture
-def run(runs: Runs) -> Run:
-    return runs.create(RunConfig(name="first"))
-
-
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def hold(run: Run) -> subprocess.Popen[str]:
-    holder = start(HOLD, str(run.path))
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    return holder
+from tests.engine.holding import Clock, hold
 
 
 def test_a_new_run_is_complete_and_private(runs: Runs) -> None:

@@ -6,8 +6,6 @@ import math
 import sqlite3
 import struct
 import tempfile
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,25 +17,6 @@ from engine.errors import StorageError
 from engine.events import SolverTrace
 from engine.store import StoreWriter
 from engine.store_reader import CheckpointRow, StoreReader
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.db"
-
-
-@pytest.fixture
-def writer(path: Path) -> Iterator[StoreWriter]:
-    times = count(100)
-    writer = StoreWriter.create(path, clock=lambda: float(next(times)))
-    yield writer
-    writer.close()
-
-
-@pytest.fixture
-def reader(writer: StoreWriter) -> Iterator[StoreReader]:
-    with StoreReader(writer.path) as reader:
-        yield reader
 
 
 def a_trace(step: int, layer: str = "0", **changes: object) -> SolverTrace:

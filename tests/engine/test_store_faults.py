@@ -11,8 +11,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -67,25 +65,6 @@ assert not os.access(Path(sys.argv[1]).parent, os.W_OK)
 with StoreReader(Path(sys.argv[1])) as reader:
     print(list(reader.rows()))
 """
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.db"
-
-
-@pytest.fixture
-def writer(path: Path) -> Iterator[StoreWriter]:
-    times = count(100)
-    writer = StoreWriter.create(path, clock=lambda: float(next(times)))
-    yield writer
-    writer.close()
-
-
-@pytest.fixture
-def reader(writer: StoreWriter) -> Iterator[StoreReader]:
-    with StoreReader(writer.path) as reader:
-        yield reader
 
 
 def test_a_full_disk_loses_no_row(writer: StoreWriter, reader: StoreReader) -> None:
