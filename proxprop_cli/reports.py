@@ -33,23 +33,29 @@ _PICTURES = ("png", "svg")
 _MADE_BY = re.compile(r"^Made by `+ ?proxprop\b.*Sweep `", re.MULTILINE)
 
 
-def refuse_to_replace(folder: Path) -> None:
-    """See that the files of a report do not take the place of others; an older report is ours.
+def check_targets(folder: Path, *, force: bool) -> None:
+    """See, before anything is trained, that the files of a report can be written, and do not take
+    the place of others; an older report is ours.
 
-    :raises ConfigError: one would.
+    :param force: they may.
+    :raises ConfigError: one would, or of what is no file.
     :raises StorageError: nobody can tell.
     """
-    report = folder / _REPORT
+    pictures = [f"{name}.{kind}" for name in _FIGURES for kind in _PICTURES]
     with storage_errors(folder):
+        there = [name for name in (_REPORT, *_TABLES, *pictures) if (folder / name).exists()]
+        for name in there:
+            if not (folder / name).is_file():
+                raise ConfigError(f"{folder / name}: expected a file, found something else")
+        if force or not there:
+            return
+        report = folder / _REPORT
         if report.is_file() and _MADE_BY.search(report.read_text(errors="replace")):
             return
-        pictures = [f"{name}.{kind}" for name in _FIGURES for kind in _PICTURES]
-        for name in (_REPORT, *_TABLES, *pictures):
-            if (folder / name).exists():
-                raise ConfigError(
-                    f"{folder} holds no report of 'reproduce', but a {name}; give another folder "
-                    "with --output, or --force to replace it"
-                )
+    raise ConfigError(
+        f"{folder} holds no report of 'reproduce', but a {there[0]}; give another folder "
+        "with --output, or --force to replace it"
+    )
 
 
 def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, command: str) -> None:

@@ -87,9 +87,9 @@ def diagnose(
         from engine.figures.style import file_format
 
         file_format(figure)
-        opt.refuse_to_replace(figure, force=force)
+        opt.check_target(figure, force=force)
     if csv is not None:
-        opt.refuse_to_replace(csv, force=force, option="--csv")
+        opt.check_target(csv, force=force, option="--csv", streams=True)
     values = {"method.tau_theta": tau_theta, "device": device}
     if run is not None:
         diagnosis = _of_run(run, checkpoint, samples, data, device, runs_dir, data_dir, output)

@@ -63,7 +63,7 @@ def export(
 
     _check_options(format_, output_path, wide, as_json)
     if output_path != "-" and format_ != "tensorboard":
-        opt.refuse_to_replace(Path(output_path), force=force)
+        opt.check_target(Path(output_path), force=force, streams=True)
     store = opt.open_runs(runs_dir)
     chosen = opt.find_all(store, refs)
     sweep = next((found for found in chosen if isinstance(found, Sweep)), None)

@@ -106,7 +106,7 @@ def plot(
     from engine.figures.style import Look, file_format, render, styled, write_figure
 
     format_ = file_format(output_path)
-    opt.refuse_to_replace(output_path, force=force)
+    opt.check_target(output_path, force=force)
     look = Look(title, width, height)
     root = store.root
     with styled():

@@ -98,10 +98,9 @@ def reproduce(
     folder = report_dir or Path(f"proxprop-{found.name}")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder to write to, found a file")
-    from proxprop_cli.reports import refuse_to_replace, write
+    from proxprop_cli.reports import check_targets, write
 
-    if not force:
-        refuse_to_replace(folder)
+    check_targets(folder, force=force)
     code = Exit.OK
     if not report_only:
         code = _train(found, sweep, [row.config for row in rows], how)

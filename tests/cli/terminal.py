@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,22 @@ SMALL = [
     "cpu",
 ]
 """A digits run of 6 steps an epoch, milliseconds each."""
+
+
+@contextmanager
+def no_file(path: Path, kind: str) -> Iterator[None]:
+    """A ``folder``, a ``socket`` or a ``pipe`` where a command is to write a file."""
+    with socket.socket(socket.AF_UNIX) as made:
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
+        else:
+            before = Path.cwd()
+            os.chdir(path.parent)  # the path of a socket can not be long
+            made.bind(path.name)
+            os.chdir(before)
+        yield
 
 
 @dataclass(frozen=True)

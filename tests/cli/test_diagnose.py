@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from engine.runs import Runs
+from tests.cli.terminal import no_file
 
 SMALL = ["--set", "model.hidden=[64,64]", "--set", "data.train_samples=100", "--samples", "8"]
 
@@ -49,6 +50,21 @@ def test_a_file_is_replaced_only_by_force(cli, tmp_path, option, ending):
     assert path.read_text() == "of a person"
     assert cli(*command, "--force").code == 0
     assert path.read_bytes() != b"of a person"
+
+
+@pytest.mark.parametrize("kind", ["folder", "socket"])
+@pytest.mark.parametrize(("option", "ending"), [("--csv", "csv"), ("-o", "png")])
+def test_only_files_are_written(cli, tmp_path, option, ending, kind):
+    path = tmp_path / f"a.{ending}"
+    with no_file(path, kind):
+        answer = cli("diagnose", *SMALL, option, str(path), "--force")
+        assert (answer.code, answer.out) == (2, "")
+        assert f"{path}: expected a file, found" in answer.err
+        assert path.exists()
+    missing = tmp_path / "none" / path.name
+    answer = cli("diagnose", *SMALL, option, str(missing))
+    assert (answer.code, answer.out) == (6, "")
+    assert f"{missing}: there is no such folder" in answer.err
 
 
 def test_table(cli):

@@ -14,6 +14,7 @@ import pytest
 
 from engine.runs import Runs
 from engine.store_reader import StoreReader
+from tests.cli.terminal import no_file
 from tests.dashboard.sweep_helper import Made, make_sweep
 
 CELLS = [
@@ -134,6 +135,26 @@ def test_a_file_is_replaced_only_by_force(cli, sweep, tmp_path, more):
     link = tmp_path / "link.csv"
     link.symlink_to(out)
     assert cli("export", "sweep", "-o", str(link)).code == 2
+
+
+@pytest.mark.parametrize("kind", ["folder", "socket"])
+@pytest.mark.parametrize("more", [(), ("--force",), ("--metrics", "--force")])
+def test_only_files_and_streams_are_written_to(cli, sweep, tmp_path, kind, more):
+    out = tmp_path / "out.csv"
+    with no_file(out, kind):
+        answer = cli("export", "sweep", "-o", str(out), *more)
+        found = "a folder" if kind == "folder" else "something else"
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err == f"proxprop: --output: {out}: expected a file, found {found}\n"
+        assert out.exists()
+        assert not out.is_file()
+
+
+def test_the_folder_of_a_file_is_there(cli, sweep, tmp_path):
+    answer = cli("export", "sweep", "-o", str(tmp_path / "none" / "out.csv"))
+    assert answer.code == 6
+    assert answer.err.endswith("out.csv: there is no such folder\n")
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_is_no_file_is_written_to(cli, sweep, tmp_path):

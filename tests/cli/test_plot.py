@@ -18,6 +18,7 @@ from engine.runs import Runs
 from engine.store import StoreWriter
 from engine.sweeps import Cell, Sweep, save_sweep
 from proxprop_cli.commands import plot as command
+from tests.cli.terminal import no_file
 from tests.dashboard.runs_helper import make_run, trace
 from tests.dashboard.sweep_helper import Made, make_sweep
 
@@ -260,6 +261,17 @@ class TestPlot:
         make_run(root, id="a")
         with pytest.raises(StorageError):
             plot("a", "-o", tmp_path / "none" / "a.png")
+
+    @pytest.mark.parametrize("kind", ["folder", "pipe", "socket"])
+    @pytest.mark.parametrize("more", [(), ("--force",)])
+    def test_only_files_are_written(self, plot, root, tmp_path, kind, more):
+        make_run(root, id="a")
+        path = tmp_path / "a.png"
+        with no_file(path, kind):
+            with pytest.raises(ConfigError, match=f"--output: {path}: expected a file, found"):
+                plot("a", "-o", path, *more)
+            assert path.exists()
+            assert not path.is_file()
 
     def test_output_is_required(self, plot):
         assert plot("a").exit_code == 2

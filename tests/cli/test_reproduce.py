@@ -123,6 +123,12 @@ def test_files_of_a_person_are_not_replaced(cli, tmp_path, name):
     assert (folder / name).read_text() == "# Made by hand"
     assert cli(*command, str(folder), "--force").code == 0
     assert (folder / "report.md").read_text().startswith("# ")
+    (folder / "grid.csv").unlink(missing_ok=True)
+    (folder / "grid.csv").mkdir()
+    answer = cli(*command, str(folder), "--force")
+    assert answer.code == 2
+    assert f"{folder / 'grid.csv'}: expected a file, found something else" in answer.err
+    (folder / "grid.csv").rmdir()
     # by now it is a report, which is made anew whenever it is asked for
     assert cli(*command, str(folder)).code == 0
     assert (folder / "notes.txt").read_text() == "mine"

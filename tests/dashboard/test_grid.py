@@ -215,6 +215,7 @@ def test_a_sweep_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.M
 
 def test_export(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep.svg").mkdir()  # which stays as it is
 
     async def look(app: GridApp, pilot: Pilot[None]) -> None:
         for key in ("v", "a", "s", "v"):
@@ -230,7 +231,7 @@ def test_export(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         stream = io.StringIO()
         export_sweep(watch.sweep, watch.states, stream, grid=grid)
         assert (tmp_path / f"{name}.csv").read_text() == stream.getvalue()
-    assert "<svg" in (tmp_path / "sweep.svg").read_text()
+    assert "<svg" in (tmp_path / "sweep-2.svg").read_text()
 
 
 def half_done(seeds: int = 2) -> list[tuple[str, float, int, Made]]:

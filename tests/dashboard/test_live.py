@@ -325,6 +325,26 @@ def test_export_of_view_metrics_and_screen(tmp_path, monkeypatch):
     assert "<svg" in (tmp_path / f"{run.id}.svg").read_text()
 
 
+def test_an_export_takes_the_place_of_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "runs")
+    (tmp_path / f"{run.id}-view.csv").write_text("mine")
+    (tmp_path / f"{run.id}.csv").symlink_to(tmp_path / "nothing")
+    (tmp_path / f"{run.id}.svg").mkdir()
+
+    async def script(pilot):
+        await ready(pilot)
+        for key, name in (("v", "-view-2.csv"), ("a", "-2.csv"), ("s", "-2.svg")):
+            await pilot.press("e", key)
+            await until(pilot, (tmp_path / f"{run.id}{name}").is_file)
+            await pilot.app.workers.wait_for_complete()
+
+    in_app(show(run), script)
+    assert (tmp_path / f"{run.id}-view.csv").read_text() == "mine"
+    assert not (tmp_path / "nothing").exists()
+    assert list((tmp_path / f"{run.id}.svg").iterdir()) == []
+
+
 def test_help_lists_every_binding(tmp_path):
     run = make_run(tmp_path)
 

@@ -59,11 +59,11 @@ class LiveExports(RunsScreen):
             self._write_metrics(Path(f"{name}.csv"))
 
     def _picture(self, path: Path) -> str:
-        from engine.atomic_files import storage_errors
+        from engine.export import writing
 
-        with storage_errors(path):
-            self.app.clear_notifications()
-            path.write_text(self.app.export_screenshot(), encoding="utf-8")
+        self.app.clear_notifications()
+        with writing(path) as stream:
+            stream.write(self.app.export_screenshot())
         return "a picture"
 
     @work(thread=True)
