@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engine.atomic_files import storage_errors
 from engine.errors import StorageError
 from engine.store_format import check_state, check_version, database_errors, of_type, reading
+from engine.store_opening import Mark, mark_of, open_for_reading
 
 if TYPE_CHECKING:
     # numpy is loaded by what returns arrays, so that looking at a run's state is quick
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from engine.buckets import Buckets
     from engine.events import Reconstructed, SolverTrace
-
-_BUSY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +72,8 @@ class StoreReader:
             is_file = path.is_file()
         if not is_file:
             raise StorageError(f"{path}: expected the database of a run, found no file")
-        with database_errors(path):
-            self._connection = _connect(path)
-            try:
-                check_version(self._connection, path)
-            except BaseException:
-                self._connection.close()
-                raise
+        self._openings = 0
+        self._connection, self._mark = self._open()
 
     def __enter__(self) -> StoreReader:
         return self
@@ -101,7 +95,13 @@ class StoreReader:
 
         Numbers of two readers can not be compared.
         """
-        return int(self._fetch("PRAGMA data_version")[0][0])
+        with storage_errors(self.path):
+            is_old = self._mark is not None and self._mark != mark_of(self.path)
+        if is_old:
+            old = self._connection
+            self._connection, self._mark = self._open()
+            old.close()
+        return self._openings << 32 | int(self._fetch("PRAGMA data_version")[0][0])
 
     def state(self) -> dict[str, Any]:
         """All that the writer set: ``status``, ``created``, ``updated`` and more."""
@@ -258,6 +258,17 @@ class StoreReader:
         for step, value in cursor:
             yield of_type(step, int), name, float(value)
 
+    def _open(self) -> tuple[sqlite3.Connection, Mark | None]:
+        self._openings += 1
+        with database_errors(self.path), storage_errors(self.path):
+            connection, mark = open_for_reading(self.path)
+            try:
+                check_version(connection, self.path)
+            except BaseException:
+                connection.close()
+                raise
+        return connection, mark
+
     @contextmanager
     def _snapshot(self) -> Iterator[None]:
         """Let all reads within see the same state; a snapshot within a snapshot is the same one."""
@@ -276,38 +287,6 @@ class StoreReader:
     def _fetch(self, statement: str, arguments: tuple[Any, ...] = ()) -> list[Any]:
         with database_errors(self.path):
             return self._connection.execute(statement, arguments).fetchall()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        return _open(path, "mode=ro")
-    except sqlite3.OperationalError as error:
-        # A reader needs the writer's -shm file and makes it where there is none. In a folder that
-        # can not be written there is no writer either, and without a log nothing is missed.
-        log = path.with_name(f"{path.name}-wal")
-        refused = error.sqlite_errorcode & 0xFF in (
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_READONLY,
-        )
-        if not refused or (log.exists() and log.stat().st_size):
-            raise
-        return _open(path, "mode=ro&immutable=1")
-
-
-def _open(path: Path, options: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{options}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _event(number: int, step: Any, time: Any, kind: Any, payload: Any) -> EventRow:

@@ -269,7 +269,7 @@ def _train(
     except BusyError as error:
         return Outcome(run.id, "busy", str(error))
     except StorageFullError as error:
-        # even looking into a store takes room; once it trains, it waits by itself
+        # even looking into a store may take room; once it trains, it waits by itself
         if control.desired() is Desired.STOPPED:
             return Outcome(run.id, "ended", control.stop_reason(), "stopped")
         return Outcome(run.id, "full", str(error))

@@ -480,7 +480,8 @@ def test_the_level_of_the_stable_width_is_in_the_legend(root: Path) -> None:
     async def look(app: GridApp, pilot: Pilot[None]) -> None:
         level = app.grid.table.level
         assert level is not None
-        assert f"width: decades at loss ≤ {format_number(level)} so far" in app.lines()[-2]
+        said = f"width: decades at loss ≤ {format_number(level)} so far"
+        await until(pilot, lambda: said in app.lines()[-2])
 
     drive(root, look)
 

@@ -16,7 +16,9 @@ from engine.errors import StorageFullError
 from engine.runs import Runs
 from engine.store import StoreWriter
 from engine.store_reader import StoreReader
+from engine.summary import summarize
 from tests.cli.terminal import Terminal
+from tests.engine import small
 from tests.reliability.report import FAULTS, MORE, many, promise
 from tests.reliability.small_disk import fill
 from tests.reliability.trainings import ENDLESS, TRAINING, outcome, the_run, undisturbed, until
@@ -117,6 +119,37 @@ def test_what_sqlite_says_of_a_full_disk(small_disk):
         StoreWriter(path)
     (small_disk / "filler").unlink()
     StoreWriter(path).close()
+
+
+@promise(
+    MORE,
+    "the disk is full while runs are looked at",
+    "those that nobody trains are read, and what is written to them later is seen",
+)
+def test_runs_are_read_on_a_full_disk(small_disk):
+    run = Runs(small_disk / "runs").create(small.config())
+    with StoreWriter(run.database) as writer:
+        writer.append_metrics(1, {"loss": 0.5})
+        writer.set_state({"status": "stopped"})
+    fill(small_disk / "filler")
+    with StoreReader(run.database) as reader:
+        assert reader.state()["status"] == "stopped"
+        assert list(reader.rows()) == [(1, "loss", 0.5)]
+        version = reader.data_version()
+        assert reader.data_version() == version
+        (small_disk / "filler").unlink()
+        assert reader.data_version() == version
+        with StoreWriter(run.database) as writer:
+            writer.append_metrics(2, {"loss": 0.25})
+            writer.commit()
+            assert reader.data_version() != version
+            version = reader.data_version()
+            assert len(list(reader.rows())) == 2
+            writer.append_metrics(3, {"loss": 0.125})
+            writer.commit()
+            assert reader.data_version() != version
+            assert len(list(reader.rows())) == 3
+    assert summarize(run)["status"] == "stopped"
 
 
 @promise(
