@@ -1,4 +1,4 @@
-"""Training the runs of a sweep, each once, in warm processes side by side."""
+"""Training the runs of a sweep, each once, in processes side by side."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Literal
 
 from engine.cells import CellState, read_cell
 from engine.control import Control, Desired
-from engine.errors import ConfigError, ProxPropError, StorageFullError
+from engine.errors import ConfigError, ProxPropError, StorageError, StorageFullError
+from engine.pool import ORPHANED, Outcome, Pool
 from engine.room import Room
 from engine.run import Run
 from engine.runs import Runs
+from engine.store_reader import StoreReader
 from engine.sweep_plan import cell_config, is_same_run, schedule, thrifty
 from engine.sweeps import Cell, Sweep
-from engine.workers import ORPHANED, Outcome, Workers
 
 _LOOK_SECONDS = 0.1
 _BUSY_SECONDS = 1.0
 _DEATHS_ALLOWED = 2
-"""Times a run's process may die before the run is given up."""
+"""Times a run's process may die without the run having come any further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,8 @@ class SweepRunner:
     Runs that are at their end are kept, those begun go on from their last checkpoint.
 
     :param root: folder of the runs.
-    :param jobs: runs side by side.
+    :param pool: the processes, of this machine or of many; closed when all is done.
     :param threads: CPU threads of a run whose configuration leaves them open.
-    :param data_dir: where data sets are kept.
     :param control: asked all the time what the sweep should do.
     :param listener: told what happens.
     :raises ConfigError: a cell has no run of its own.
@@ -95,9 +95,8 @@ class SweepRunner:
         root: Path,
         sweep: Sweep,
         *,
-        jobs: int,
+        pool: Pool,
         threads: int,
-        data_dir: Path,
         control: Control,
         listener: Callable[[SweepEvent], None],
     ) -> None:
@@ -106,12 +105,12 @@ class SweepRunner:
         self._threads = threads
         self._control = control
         self._listener = listener
-        self._workers = Workers(jobs, root, data_dir)
+        self._pool = pool
         self._queue = deque(schedule(sweep.cells))
         self._by_run = {str(cell.run): cell for cell in sweep.cells if cell.run}
         if len(self._by_run) < len(sweep.cells):
             raise ConfigError(f"sweep {sweep.id}: expected a run of its own for every cell")
-        self._deaths: dict[str, int] = {}
+        self._deaths: dict[str, tuple[int, int]] = {}
         self._not_before: dict[str, float] = {}
         self._told_of: set[str] = set()
         self._room = Room(Run(root / sweep.id))
@@ -123,22 +122,22 @@ class SweepRunner:
 
         :raises StorageError: the folder can not be used.
         """
-        with self._workers:
+        with self._pool:
             while True:
                 desired = self._control.desired()
                 if desired is not self._told:
                     self._told = desired
-                    self._workers.tell(desired, self._control.stop_reason())
+                    self._pool.tell(desired, self._control.stop_reason())
                 if desired is Desired.RUNNING:
                     self._fill()
-                if not self._workers.running:
+                if not self._pool.running:
                     if desired is Desired.STOPPED:
                         return self._ended("stopped", self._control.stop_reason())
                     if not self._queue:
                         return self._ended("finished")
-                for outcome in self._workers.wait(_LOOK_SECONDS):
+                for outcome in self._pool.wait(_LOOK_SECONDS):
                     self._take(outcome)
-                if not self._workers.running:
+                if not self._pool.running:
                     time.sleep(_LOOK_SECONDS)
 
     def _ended(self, status: Literal["finished", "stopped"], reason: str = "") -> SweepEnded:
@@ -150,7 +149,7 @@ class SweepRunner:
         if self._room.is_lacking():
             return
         for _ in range(len(self._queue)):
-            if not self._workers.idle:
+            if not self._pool.idle:
                 return
             cell = self._queue.popleft()
             if self._not_before.get(str(cell.run), 0.0) > time.monotonic():
@@ -177,7 +176,7 @@ class SweepRunner:
             return
         if run.desired() is not Desired.RUNNING:
             run.set_desired(Desired.RUNNING)
-        self._workers.give(run.id)
+        self._pool.give(run.id)
         self._listener(CellBegan(cell, resumed))
 
     def _run_of(self, cell: Cell) -> tuple[Run, bool]:
@@ -246,9 +245,14 @@ class SweepRunner:
         self._listener(CellEnded(cell, read_cell(self._runs.root, cell)))
 
     def _try_again(self, cell: Cell, text: str) -> None:
+        """A machine may be taken away again and again; a run that kills its process gets no
+        further."""
         run = str(cell.run)
-        self._deaths[run] = self._deaths.get(run, 0) + 1
-        if self._deaths[run] > _DEATHS_ALLOWED:
+        deaths, came_to = self._deaths.get(run, (0, -1))
+        kept = _newest_checkpoint(self._runs.root / run)
+        deaths = 1 if kept > came_to else deaths + 1
+        self._deaths[run] = deaths, kept
+        if deaths > _DEATHS_ALLOWED:
             self._fail(cell, text)
         else:
             self._queue.appendleft(cell)
@@ -256,3 +260,12 @@ class SweepRunner:
     def _fail(self, cell: Cell, text: str) -> None:
         self._failed += 1
         self._listener(CellFailed(cell, text))
+
+
+def _newest_checkpoint(folder: Path) -> int:
+    """Its step; -1 where there is none, or none can be read."""
+    try:
+        with StoreReader(Run(folder).database) as reader:
+            return max((row.step for row in reader.checkpoints()), default=-1)
+    except StorageError:
+        return -1

@@ -15,40 +15,21 @@ from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from engine import verified
 from engine.control import Desired
-from engine.errors import BusyError, ProxPropError, StorageFullError
+from engine.pool import ORPHANED, PASSING, Outcome, Passing, train_run
 from engine.run import Run
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from engine.data.dataset import KeptDataset
-    from engine.events import EndStatus, Event
+    from engine.events import Event
     from engine.file_control import FileControl
 
 _LOOK_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a process says of the run it was given.
-
-    :ivar kind: ``ended``: training came to the end ``status``, because of ``text``; ``busy``:
-        another process has the run; ``full``: the disk has no room to begin; ``failed``: an error,
-        said in ``text``; ``died``: the process is gone. ``held`` and ``freed`` are none of these:
-        it waits, or goes on.
-    """
-
-    run: str
-    kind: Literal["ended", "busy", "full", "failed", "died", "held", "freed"]
-    text: str = ""
-    status: EndStatus | None = None
-
-
-_PASSING = ("held", "freed")
 
 
 @dataclass(slots=True)
@@ -132,7 +113,7 @@ class Workers:
                     outcomes.append(Outcome(worker.run, "died", text))
             else:
                 outcomes.append(outcome)
-                if outcome.kind not in _PASSING:
+                if outcome.kind not in PASSING:
                     worker.run = None
         return outcomes
 
@@ -207,10 +188,6 @@ class _Told:
             self._control.request_stop(ORPHANED)
 
 
-ORPHANED = "its sweep ended"
-"""Why a run stops whose giver is gone."""
-
-
 def _serve(
     connection: Connection, root: Path, data_dir: Path, side_by_side: int, files: frozenset[str]
 ) -> None:
@@ -246,7 +223,7 @@ def _train(
 ) -> Outcome:
     from engine.events import Paused, Unpaused
     from engine.file_control import FileControl
-    from engine.session import Sitting, sit
+    from engine.session import Sitting
 
     control = FileControl(run)
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop("SIGTERM"))
@@ -254,7 +231,7 @@ def _train(
     def listen(event: Event) -> None:
         if isinstance(event, Paused | Unpaused):
             with suppress(OSError):
-                kind: Literal["held", "freed"] = "held" if isinstance(event, Paused) else "freed"
+                kind: Passing = "held" if isinstance(event, Paused) else "freed"
                 connection.send(Outcome(run.id, kind))
 
     sitting = Sitting(
@@ -264,26 +241,4 @@ def _train(
         load=kept.load,
         side_by_side=side_by_side,
     )
-    try:
-        ended = sit(run, sitting)
-    except BusyError as error:
-        return Outcome(run.id, "busy", str(error))
-    except StorageFullError as error:
-        # even looking into a store may take room; once it trains, it waits by itself
-        if control.desired() is Desired.STOPPED:
-            return Outcome(run.id, "ended", control.stop_reason(), "stopped")
-        return Outcome(run.id, "full", str(error))
-    except ProxPropError as error:
-        return _failed(run, str(error))
-    except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
-        return _failed(run, f"{type(error).__name__}: {error}")
-    return Outcome(run.id, "ended", ended.reason, ended.status)
-
-
-def _failed(run: Run, text: str) -> Outcome:
-    """Leave the failure in the run's store too, where it can be written."""
-    from engine.store import StoreWriter
-
-    with suppress(ProxPropError), run.lock(), StoreWriter(run.database) as writer:
-        writer.set_state({"status": "stopped", "reason": f"failed: {text}"[:1000]})
-    return Outcome(run.id, "failed", text)
+    return train_run(run, sitting)

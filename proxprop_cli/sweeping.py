@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import BusyError, ConfigError
-from proxprop_cli import sitting
+from proxprop_cli import engines, sitting
+from proxprop_cli.engines import Engine
 from proxprop_cli.exit_codes import Exit
 from proxprop_cli.output import Output
 
@@ -29,6 +29,7 @@ class How:
 
     :ivar jobs: runs side by side; None: as many as the CPU has room for.
     :ivar tell: print the tables when all is done.
+    :ivar engine: where runs are trained.
     """
 
     store: Runs
@@ -38,6 +39,7 @@ class How:
     plain: bool
     detach: bool
     tell: bool = True
+    engine: Engine = field(default_factory=Engine)
 
 
 def plan_and_start(
@@ -82,8 +84,10 @@ def start(sweep: Sweep, configs: Sequence[RunConfig], how: How) -> int:
     folder = sweep_folder(root, sweep)
     if folder.is_live():
         raise _busy(sweep)
+    how.engine.check(sweep, how.jobs)
     for config in configs:
-        sitting.prepare(config, how.data_dir, how.output)
+        here = engines.on_this_machine(config) if how.engine.on_ray else config
+        sitting.prepare(here, how.data_dir, how.output)
     if sweep_file(root, sweep.id).is_file():
         created = load_sweep(root, sweep.id).created
         sweep = replace(sweep, created=created)
@@ -106,6 +110,7 @@ def go_on(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
     if not as_told:
         folder.set_desired(Desired.RUNNING)
     extra = [] if how.jobs is None else ["--jobs", str(how.jobs)]
+    extra += how.engine.options
     if how.detach:
         process, log = sitting.spawn(folder, how.data_dir, *extra)
         how.output.line(f"{sweep.id} is trained in the background; its output goes to {log}")
@@ -124,6 +129,8 @@ def resume_sweep(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
 
     folder = sweep_folder(how.store.root, sweep)
     if not folder.is_live():
+        if not as_told:
+            how.engine.check(sweep, how.jobs)
         return go_on(sweep, how, as_told=as_told)
     held = [run for run in _live_runs(how.store.root, sweep) if run.desired() is Desired.PAUSED]
     for run in held:
@@ -201,7 +208,7 @@ def print_comparison(found: Comparison, output: Output) -> None:
 
 
 def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
-    """Train in processes of this one, until all is done or a person stops it."""
+    """Train, in processes here or elsewhere, until all is done or a person stops it."""
     from engine.control import Desired
     from engine.file_control import FileControl
     from engine.sweep_runner import SweepRunner
@@ -209,19 +216,18 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
     from proxprop_cli.sweep_progress import SweepProgress
 
     control = FileControl(folder)
-    jobs, threads = share_out(sweep, how.jobs)
     root = how.store.root
     with (
         folder.lock(),
+        how.engine.pool(sweep, root, how.data_dir, how.jobs) as (pool, threads),
         sitting.signals(control),
         SweepProgress(sweep, SweepWatch(root, sweep.id), how.output) as progress,
     ):
         ended = SweepRunner(
             root,
             sweep,
-            jobs=jobs,
+            pool=pool,
             threads=threads,
-            data_dir=how.data_dir or sitting.default_data_dir(),
             control=control,
             listener=progress,
         ).run()
@@ -233,26 +239,13 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
         )
     if ended.status == "stopped":
         folder.set_desired(Desired.STOPPED, ended.reason)
-        how.output.note(f"stopped; 'proxprop resume {sweep.id}' goes on from here")
+        again = " ".join(["proxprop resume", sweep.id, *how.engine.options])
+        how.output.note(f"stopped; '{again}' goes on from here")
     if ended.reason == "SIGINT":
         return Exit.INTERRUPTED
     if ended.reason == "SIGTERM":
         return Exit.TERMINATED
     return Exit.ERROR if ended.failed else Exit.OK
-
-
-def share_out(sweep: Sweep, jobs: int | None) -> tuple[int, int]:
-    """Runs side by side, and CPU threads of each.
-
-    A comparison trains one run at a time unless told otherwise, because its times are looked at.
-    """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    processors = processors or os.cpu_count() or 1
-    if jobs is None:
-        wanted = [config.get("threads") or processors for config in sweep.configs.values()]
-        most = max((n for n in wanted if isinstance(n, int)), default=processors)
-        jobs = 1 if sweep.kind == "comparison" else max(1, processors // most)
-    return jobs, max(1, processors // jobs)
 
 
 def _busy(sweep: Sweep) -> BusyError:

@@ -54,6 +54,9 @@ def compare(
     ] = None,
     jobs: opt.JobsOption = None,
     max_runs: opt.MaxRunsOption = None,
+    engine: opt.EngineOption = "local",
+    address: opt.AddressOption = None,
+    gpus: opt.GpusOption = None,
     plain: opt.PlainOption = False,
     detach: opt.DetachOption = False,
     as_json: opt.JsonOption = False,
@@ -66,6 +69,7 @@ def compare(
     at the end, and at a training loss that all have reached. Runs are trained one at a time, so
     that their times can be compared; --max-seconds gives all the same time.
     """
+    from proxprop_cli.engines import chosen
     from proxprop_cli.sweeping import How, plan_and_start
 
     settings = {
@@ -85,6 +89,7 @@ def compare(
         jobs=jobs,
         plain=plain,
         detach=detach,
+        engine=chosen(engine, address, gpus),
     )
     title = ", ".join(presets)
     code = plan_and_start(

@@ -140,6 +140,31 @@ MaxRunsOption = Annotated[
     int | None,
     typer.Option("--max-runs", min=1, help="Refuse to plan more runs; default: 1000."),
 ]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        metavar="local|ray",
+        help="Train in processes of this machine, or on the machines of a Ray cluster.",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|auto",
+        help="With --engine ray: the cluster's head; default: a cluster of its own, on this "
+        "machine, for as long as it takes.",
+        show_default=False,
+    ),
+]
+GpusOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="With --engine ray: GPUs of a run, 0.25 for four on one; default: one for --device "
+        "cuda, else none.",
+        show_default=False,
+    ),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace what is there already.", show_default=False)
 ]

@@ -140,8 +140,9 @@ def _train(experiment: Experiment, sweep: Sweep, configs: list[RunConfig], how: 
     """Show what there is to do, then do it."""
     from engine.cells import read_cells
     from engine.reproduction import title
+    from proxprop_cli.engines import share_out
     from proxprop_cli.reports import changed_settings
-    from proxprop_cli.sweeping import share_out, start
+    from proxprop_cli.sweeping import start
 
     how.output.note(title(experiment, sweep, changed_settings(experiment, sweep)))
     states = read_cells(how.store.root, sweep)

@@ -34,6 +34,9 @@ def resume(
         ),
     ] = False,
     jobs: opt.JobsOption = None,
+    engine: opt.EngineOption = "local",
+    address: opt.AddressOption = None,
+    gpus: opt.GpusOption = None,
     as_told: Annotated[bool, typer.Option("--as-told", hidden=True)] = False,
     runs_dir: opt.DirOption = None,
     data_dir: opt.DataDirOption = None,
@@ -41,7 +44,9 @@ def resume(
     """Let a run or a sweep go on: a paused one, or one that was stopped or interrupted."""
     from engine.control import Desired
     from engine.run import Run
+    from proxprop_cli.engines import chosen
 
+    where = chosen(engine, address, gpus)
     output = Output(as_json=as_json)
     store = opt.open_runs(runs_dir)
     found = opt.find(store, run)
@@ -53,10 +58,11 @@ def resume(
             raise ConfigError(f"{option} is for runs; {found.id} is a sweep: leave it out")
         from proxprop_cli.sweeping import How, resume_sweep
 
-        how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach)
+        how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach, engine=where)
         raise typer.Exit(resume_sweep(found, how, as_told=as_told))
-    if jobs is not None:
-        raise ConfigError(f"--jobs is for sweeps; {run!r} is a run")
+    if jobs is not None or where.on_ray:
+        option = "--jobs" if jobs is not None else "--engine ray"
+        raise ConfigError(f"{option} is for sweeps; {run!r} is a run")
     if epochs is not None or max_seconds is not None:
         _refuse_cell(store, found)
     if found.is_live():

@@ -57,6 +57,9 @@ def sweep_tau(
     ] = None,
     jobs: opt.JobsOption = None,
     max_runs: opt.MaxRunsOption = None,
+    engine: opt.EngineOption = "local",
+    address: opt.AddressOption = None,
+    gpus: opt.GpusOption = None,
     plain: opt.PlainOption = False,
     detach: opt.DetachOption = False,
     as_json: opt.JsonOption = False,
@@ -69,6 +72,7 @@ def sweep_tau(
     goes on where the sweep was left: no run is trained twice. In a terminal this opens the
     dashboard; 'proxprop export SWEEP' writes the table as CSV.
     """
+    from proxprop_cli.engines import chosen
     from proxprop_cli.lists import parse_names, parse_numbers
     from proxprop_cli.sweeping import How, plan_and_start
 
@@ -93,6 +97,7 @@ def sweep_tau(
         jobs=jobs,
         plain=plain,
         detach=detach,
+        engine=chosen(engine, address, gpus),
     )
     raise typer.Exit(plan_and_start(preset, rows, seeds, how, level=level, max_runs=max_runs))
 

@@ -14,11 +14,12 @@ from engine.control import AlwaysRun
 from engine.data import prepare
 from engine.data.dataset import KeptDataset
 from engine.errors import ConfigError
+from engine.pool import Outcome
 from engine.runs import Runs
 from engine.store_reader import StoreReader
 from engine.sweep_plan import Row, plan_sweep
 from engine.sweep_runner import SweepRunner
-from engine.workers import Outcome, Workers
+from engine.workers import Workers
 from tests.engine import small
 
 
@@ -96,9 +97,8 @@ def test_a_cell_without_a_run_is_refused(tmp_path: Path) -> None:
             SweepRunner(
                 tmp_path,
                 replace(sweep, cells=cells),
-                jobs=1,
+                pool=Workers(1, tmp_path, tmp_path),
                 threads=1,
-                data_dir=tmp_path,
                 control=AlwaysRun(),
                 listener=lambda event: None,
             )

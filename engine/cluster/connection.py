@@ -1,0 +1,197 @@
+"""Getting to a Ray cluster, or having one of our own on this machine while it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from engine.cluster.workspace import workspace
+from engine.errors import ConfigError
+
+_REACH_SECONDS = 5.0
+_STORE_BYTES = 512 << 20
+"""Most shared memory of a cluster of our own; larger parcels go through its folder."""
+_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+
+
+@contextmanager
+def connected(address: str | None, *, cpus: int = 1) -> Iterator[None]:
+    """Be a part of a cluster.
+
+    :param address: ``host:port`` of its head, or ``auto`` for the one that this machine is a part
+        of; it is only left in the end. None: one of our own, on this machine alone, of which
+        nothing is left in the end.
+    :param cpus: of a cluster of our own: so many are given to runs.
+    :raises ConfigError: Ray is not installed, there is no such cluster, or it is not for us.
+    :raises StorageError: a cluster of our own has no folder.
+    """
+    require_ray()
+    _set_environment(own=address is None)
+    ray = load_ray()
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "configure_logging": False,
+        "logging_level": "CRITICAL",
+    }
+    if address is not None:
+        _reach(address)
+        with _session(ray, address, {**options, "address": address}):
+            yield
+        return
+    with workspace() as folder:
+        options |= {
+            "address": "local",
+            "num_cpus": cpus,
+            "include_dashboard": False,
+            "object_store_memory": _STORE_BYTES,
+            "_temp_dir": str(folder / "ray"),
+        }
+        with _session(ray, "local", options):
+            yield
+
+
+def require_ray() -> None:
+    """See that Ray can be used.
+
+    :raises ConfigError: it is not installed.
+    """
+    if find_spec("ray") is None:
+        raise ConfigError("--engine ray: Ray is not installed; pip install 'proxprop[cluster]'")
+
+
+def load_ray() -> Any:
+    """Ray, quiet; only where its environment is set."""
+    import ray
+    import ray._private.worker
+
+    def silent(*_: object, **__: object) -> None:
+        """Deaths of processes are told by us, in one line, and not on standard output."""
+
+    ray._private.worker.print_to_stdstream = silent
+    return ray
+
+
+def _set_environment(*, own: bool) -> None:
+    """Ray reads these when it is imported, and its processes when they start."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # a wrong token is tried again every second
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "4")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if own:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        # so called for the systems whose default it is: everything listens on 127.0.0.1 alone
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+@contextmanager
+def _session(ray: Any, address: str, options: dict[str, Any]) -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        try:
+            with _quiet():
+                ray.init(**options)
+        except (
+            ConnectionError,
+            RuntimeError,
+            ValueError,
+            OSError,
+            ray.exceptions.RayError,
+        ) as error:
+            raise _explained(address, error) from error
+        finally:
+            # Ray puts its own there, which would leave at once
+            signal.signal(signal.SIGTERM, before)
+        yield
+    finally:
+        with _quiet():
+            ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray writes past Python what it is trying; what went wrong in the end is told by us."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _reach(address: str) -> None:
+    """See that somebody listens: Ray itself would try for minutes.
+
+    :raises ConfigError: nobody does, or it is no address.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "auto")
+        if address == "auto":
+            return
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise ConfigError(
+            f"--address {address!r}: expected HOST:PORT, such as 10.0.0.1:6379, or auto"
+        )
+
+    async def connect() -> None:
+        attempt = asyncio.open_connection(found["host"].strip("[]"), int(found["port"]))
+        _, writer = await asyncio.wait_for(attempt, _REACH_SECONDS)
+        writer.close()
+
+    try:
+        asyncio.run(connect())
+    except OSError as error:
+        raise _nobody(address, error.strerror or str(error) or "no answer") from None
+
+
+def _nobody(address: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"--address {address}: no Ray cluster there ({why}); start one with 'ray start --head', or "
+        "leave --address out to train on this machine"
+    )
+
+
+def _explained(address: str, error: BaseException) -> ConfigError:
+    """One line for what Ray tells in many."""
+    texts = []
+    cause: BaseException | None = error
+    while cause is not None:
+        texts.append(f"{type(cause).__name__}: {cause}")
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(" ".join(texts).split())
+    where = "--engine ray" if address == "local" else f"--address {address}"
+    if re.search(r"AuthenticationError|Unauthenticated|InvalidAuthToken", text):
+        return ConfigError(
+            f"{where}: authentication failed; put the token of the cluster's head into "
+            "~/.ray/auth_token or RAY_AUTH_TOKEN on this machine ('ray get-auth-token' shows it)"
+        )
+    found = re.search(
+        r"Version mismatch:.*?Ray: (\S+) Python: (\S+).*?Ray: (\S+) Python: (\S+)", text
+    )
+    if found:
+        theirs, their_python, ours, our_python = found.groups()
+        return ConfigError(
+            f"{where}: the cluster has Ray {theirs} and Python {their_python}, this machine Ray "
+            f"{ours} and Python {our_python}; install the same on all machines"
+        )
+    if "No node info found" in text or "possible node ids" in text:
+        return ConfigError(
+            f"{where}: this machine is no part of that cluster; join it with "
+            f"'ray start --address={address} --num-cpus=0'"
+        )
+    if isinstance(error, ConnectionError):
+        return _nobody(address, str(error).partition(".")[0])
+    return ConfigError(f"{where}: Ray did not start: {text[:300]}")

@@ -1,0 +1,301 @@
+"""The runs of a sweep on the machines of a Ray cluster, each in a process that stays for many.
+
+While a run is elsewhere, its lock is held here, so that nobody else trains it; its store here shows
+what has come home, and the word left in its folder here is passed on. Where a process or a machine
+dies, the run goes on from the newest checkpoint that came home. Ray's own retries would begin again
+with what the task was first given, so they are off.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+from engine.cluster import arrivals
+from engine.cluster.connection import load_ray
+from engine.cluster.parcel import pack
+from engine.cluster.seat import News, Seat, versions
+from engine.cluster.shares import Share, most
+from engine.control import Desired
+from engine.errors import BusyError, ConfigError, ProxPropError, StorageFullError
+from engine.file_control import FileControl
+from engine.locks import RunLock
+from engine.pool import ORPHANED, Kind, Outcome
+from engine.run import Run
+
+_COUNT_SECONDS = 2.0
+"""Machines come and go; they are counted so often."""
+_LEAVE_SECONDS = 60.0
+_ROOM_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Errand:
+    """A run that is elsewhere."""
+
+    number: int
+    run: Run
+    lock: RunLock
+    control: FileControl
+    told: tuple[Desired, str] = (Desired.RUNNING, "")
+    begun: bool = False
+    arrived: tuple[News, bytes] | None = None
+    """Its end, which found no room on the disk."""
+    next_try: float = 0.0
+
+
+@dataclass(slots=True)
+class _Place:
+    """A process of the cluster.
+
+    :ivar asked: what Ray gives for the question for news: references to the news and the parcel.
+    :ivar served: whether it has trained a run.
+    """
+
+    actor: Any
+    errand: _Errand | None = None
+    served: bool = False
+    asked: list[Any] = field(default_factory=list)
+
+
+class RayPool:
+    """A :class:`engine.pool.Pool` of processes all over a cluster, which must be connected.
+
+    :param root: folder of the runs.
+    :param share: what a run takes of a machine.
+    :param jobs: runs side by side at most; None: as many as find room.
+    :param data_dir: where every machine keeps data sets; None: each in its own cache.
+    :raises ConfigError: no machine of the cluster has room for a run.
+    """
+
+    def __init__(self, root: Path, share: Share, jobs: int | None, data_dir: Path | None) -> None:
+        self._ray = load_ray()
+        self._root = root
+        self._share = share
+        self._jobs = jobs
+        self._data_dir = data_dir
+        self._places: list[_Place] = []
+        self._outcomes: list[Outcome] = []
+        self._word: tuple[Desired, str] = (Desired.RUNNING, "")
+        self._numbers = count(1)
+        self._room, self._next_count = 0, 0.0
+        if not self._count():
+            machines = most(self._machines())
+            raise ConfigError(
+                f"no machine of the cluster has room for a run: {share} needed, {machines}"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Ids of the runs that are elsewhere, or whose end was not told yet."""
+        away = (place.errand.run.id for place in self._places if place.errand)
+        return (*away, *(outcome.run for outcome in self._outcomes))
+
+    @property
+    def idle(self) -> int:
+        """How many more runs find room in the cluster now."""
+        return max(0, self._count() - len(self.running))
+
+    def give(self, run: str) -> None:
+        """Send a run away; that another process has it is told by :meth:`wait`.
+
+        :raises StorageError: it can not be read.
+        """
+        home = Run(self._root / run)
+        try:
+            lock = home.lock()
+        except BusyError as error:
+            self._outcomes.append(Outcome(run, "busy", str(error)))
+            return
+        try:
+            parcel = pack(home)
+            arrivals.note_status(home, "running")
+            errand = _Errand(next(self._numbers), home, lock, FileControl(home))
+            place = next((one for one in self._places if one.errand is None), None)
+            if place is None:
+                place = self._take_place()
+            place.actor.begin.remote(errand.number, run, parcel)
+            place.errand = errand
+            self._ask(place)
+        except BaseException:
+            lock.release()
+            raise
+
+    def tell(self, desired: Desired, reason: str = "") -> None:
+        """Say what all runs should do now that are elsewhere."""
+        self._word = desired, reason
+        self._pass_words_on()
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What came to an end, at once if anything did, else within so many seconds."""
+        self._pass_words_on()
+        for place in self._places:
+            if place.errand and place.errand.arrived and time.monotonic() >= place.errand.next_try:
+                self._receive(place, place.errand, *place.errand.arrived)
+        asked = {place.asked[0]: place for place in self._places if place.asked}
+        if asked:
+            timeout = 0.0 if self._outcomes else seconds
+            ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=timeout)
+            if ready:
+                ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=0.0)
+            for reference in ready:
+                self._hear(asked[reference])
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def close(self) -> None:
+        """Leave the cluster's processes; runs that are still away stop and come home."""
+        self.tell(Desired.STOPPED, ORPHANED)
+        end = time.monotonic() + _LEAVE_SECONDS
+        while self.running and time.monotonic() < end:
+            self.wait(0.1)
+        leaving = [place.actor.leave.remote() for place in self._places]
+        if leaving:
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.wait(leaving, num_returns=len(leaving), timeout=_LEAVE_SECONDS)
+        for place in self._places:
+            self._ray.kill(place.actor)
+            if place.errand:
+                place.errand.lock.release()
+        self._places.clear()
+
+    def _machines(self) -> list[Mapping[str, float]]:
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _count(self) -> int:
+        """Runs that find room in the cluster, whatever is there already."""
+        now = time.monotonic()
+        if now >= self._next_count:
+            self._next_count = now + _COUNT_SECONDS
+            self._room = sum(map(self._share.fits, self._machines()))
+        return self._room if self._jobs is None else min(self._room, self._jobs)
+
+    def _take_place(self) -> _Place:
+        together = max(map(self._share.fits, self._machines()), default=1)
+        seat = self._ray.remote(Seat).options(
+            num_cpus=self._share.cpus,
+            num_gpus=self._share.gpus,
+            max_restarts=0,
+            max_concurrency=4,
+            scheduling_strategy="SPREAD",
+        )
+        data_dir = None if self._data_dir is None else str(self._data_dir.absolute())
+        actor = seat.remote(versions(), data_dir, max(1, min(together, self._count())))
+        place = _Place(actor)
+        self._places.append(place)
+        return place
+
+    def _ask(self, place: _Place) -> None:
+        assert place.errand is not None
+        question = place.actor.news.options(num_returns=2)
+        place.asked = question.remote(place.errand.number)
+
+    def _pass_words_on(self) -> None:
+        for place in list(self._places):
+            errand = place.errand
+            if errand is None:
+                continue
+            own = errand.control.desired()
+            if self._word[0] is Desired.STOPPED:
+                word = self._word
+            elif own is not Desired.RUNNING:
+                word = own, errand.control.stop_reason()
+            else:
+                word = self._word
+            if word == errand.told:
+                continue
+            errand.told = word
+            if word[0] is Desired.STOPPED and not errand.begun:
+                # no machine has taken it yet, and maybe none will
+                self._drop(place, Outcome(errand.run.id, "ended", word[1], "stopped"))
+                with suppress(ProxPropError):
+                    arrivals.note_status(errand.run, "stopped", word[1])
+            else:
+                place.actor.tell.remote(errand.number, word[0].value, word[1])
+
+    def _hear(self, place: _Place) -> None:
+        """Take what a process answers."""
+        errand = place.errand
+        assert errand is not None
+        try:
+            content, parcel = self._ray.get(place.asked)
+        except self._ray.exceptions.RayError as error:
+            if errand.begun or not place.served:
+                self._drop(place, Outcome(errand.run.id, "died", _why(error)))
+            else:
+                # it died while nobody looked, which is not for the run to answer for
+                self._drop(place, Outcome(errand.run.id, "busy"))
+            return
+        errand.begun = True
+        news = News.from_bytes(content)
+        place.asked = []
+        self._receive(place, errand, news, parcel)
+
+    def _receive(self, place: _Place, errand: _Errand, news: News, parcel: bytes) -> None:
+        """Let home be as the news have it."""
+        run, over = errand.run, news.kind in ("ended", "busy", "failed")
+        try:
+            if news.kind == "epoch":
+                arrivals.note_progress(run, news.step, news.epoch, news.metrics)
+            if parcel:
+                arrivals.take_in(run, parcel)
+            elif news.kind == "failed":
+                arrivals.note_status(run, "stopped", f"failed: {news.text}")
+        except StorageFullError as error:
+            # what comes later brings all of it; an end waits for room, unless all is to stop
+            if over and self._word[0] is not Desired.STOPPED:
+                run.set_waiting(True)
+                errand.arrived = news, parcel
+                errand.next_try = time.monotonic() + _ROOM_SECONDS
+                return
+            if over:
+                news = News("failed", f"stopped without room for its last steps: {error}")
+        except ProxPropError as error:
+            # where it was not over, it trains on and is of no use
+            self._drop(place, Outcome(run.id, "failed", f"it can not be kept here: {error}"))
+            return
+        if errand.arrived:
+            run.set_waiting(False)
+        if over:
+            self._finish(place, errand, news)
+            return
+        if news.kind in ("held", "freed"):
+            self._outcomes.append(Outcome(run.id, news.kind))
+        self._ask(place)
+
+    def _finish(self, place: _Place, errand: _Errand, news: News) -> None:
+        errand.lock.release()
+        place.errand, place.served = None, True
+        kind: Kind = "failed" if news.kind not in ("ended", "busy") else news.kind
+        self._outcomes.append(Outcome(errand.run.id, kind, news.text, news.status))
+
+    def _drop(self, place: _Place, outcome: Outcome) -> None:
+        """Do without a process."""
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.kill(place.actor)
+        if place.errand:
+            place.errand.lock.release()
+        self._places.remove(place)
+        self._outcomes.append(outcome)
+
+
+def _why(error: BaseException) -> str:
+    """The one line that tells most of what Ray tells of a death."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "creation task" in str(error):
+        return f"no process could begin with it: {lines[-1]}"
+    telling = [line for line in lines if line.startswith(("The actor is dead", "The node"))]
+    reason = (telling or lines or ["no reason given"])[0]
+    # what comes after is advice for people who run Ray
+    return f"its process is gone: {reason.partition('Some common causes')[0][:200].strip()}"

@@ -1,0 +1,125 @@
+"""What trains the runs of a sweep: processes of this machine, or the machines of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.cluster.shares import Share
+    from engine.config import RunConfig
+    from engine.pool import Pool
+    from engine.sweeps import Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where to train.
+
+    :ivar address: of a cluster's head; None: one of our own on this machine.
+    :ivar gpus: of a run; None: one where its device is a GPU, else none.
+    """
+
+    on_ray: bool = False
+    address: str | None = None
+    gpus: float | None = None
+
+    @property
+    def options(self) -> list[str]:
+        """What says the same on a command line."""
+        found = ["--engine", "ray"] if self.on_ray else []
+        found += [] if self.address is None else ["--address", self.address]
+        return found + ([] if self.gpus is None else ["--gpus", f"{self.gpus:g}"])
+
+    def check(self, sweep: Sweep, jobs: int | None) -> None:
+        """See that runs can be trained there before anything is made.
+
+        :raises ConfigError: they can not.
+        """
+        if not self.on_ray:
+            return
+        from engine.cluster.connection import require_ray
+
+        require_ray()
+        # one of our own has room; only its GPUs are what Ray counts
+        if self.address is not None or self._share(sweep, 1).gpus:
+            with self.pool(sweep, Path(), None, jobs):
+                return
+
+    @contextmanager
+    def pool(
+        self, sweep: Sweep, root: Path, data_dir: Path | None, jobs: int | None
+    ) -> Iterator[tuple[Pool, int]]:
+        """The processes, and the CPU threads of a run whose configuration leaves them open.
+
+        :param root: folder of the runs.
+        :param data_dir: where data sets are kept; None: the default of each machine.
+        :raises ConfigError: the cluster can not be used.
+        """
+        if not self.on_ray:
+            from engine.workers import Workers
+            from proxprop_cli.sitting import default_data_dir
+
+            jobs, threads = share_out(sweep, jobs)
+            yield Workers(jobs, root, data_dir or default_data_dir()), threads
+            return
+        from engine.cluster.connection import connected
+        from engine.cluster.ray_pool import RayPool
+
+        cpus, threads = 0, 1
+        if self.address is None:
+            jobs, threads = share_out(sweep, jobs)
+            cpus = jobs * self._share(sweep, threads).cpus
+        with connected(self.address, cpus=cpus):
+            yield RayPool(root, self._share(sweep, threads), jobs, data_dir), threads
+
+    def _share(self, sweep: Sweep, threads: int) -> Share:
+        """What a run takes of a machine: one share for all, so that processes can stay."""
+        from engine.cluster.shares import Share
+
+        configs = sweep.configs.values()
+        given = [config.get("threads") or threads for config in configs]
+        cuda = any(config.get("device") == "cuda" for config in configs)
+        gpus = self.gpus if self.gpus is not None else float(cuda)
+        return Share(max((n for n in given if isinstance(n, int)), default=threads), gpus)
+
+
+def chosen(engine: str, address: str | None, gpus: float | None) -> Engine:
+    """What the options of a command say.
+
+    :raises ConfigError: they do not go together.
+    """
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine: expected local or ray, found {engine!r}")
+    if engine == "local":
+        for option, value in (("--address", address), ("--gpus", gpus)):
+            if value is not None:
+                raise ConfigError(f"{option} is for --engine ray; add that, or leave {option} out")
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"--gpus {gpus:g}: expected a part of one, or a whole number")
+    return Engine(engine == "ray", address, gpus)
+
+
+def on_this_machine(config: RunConfig) -> RunConfig:
+    """The run as far as it can be looked at where its device may not be."""
+    return config.model_copy(update={"device": "cpu", "precision": "float32", "cuda_graph": False})
+
+
+def share_out(sweep: Sweep, jobs: int | None) -> tuple[int, int]:
+    """Runs side by side on this machine, and CPU threads of each.
+
+    A comparison trains one run at a time unless told otherwise, because its times are looked at.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    processors = processors or os.cpu_count() or 1
+    if jobs is None:
+        wanted = [config.get("threads") or processors for config in sweep.configs.values()]
+        most = max((n for n in wanted if isinstance(n, int)), default=processors)
+        jobs = 1 if sweep.kind == "comparison" else max(1, processors // most)
+    return jobs, max(1, processors // jobs)
