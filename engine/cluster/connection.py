@@ -154,7 +154,8 @@ def _reach(address: str) -> None:
     try:
         asyncio.run(connect())
     except OSError as error:
-        raise _nobody(address, error.strerror or str(error) or "no answer") from None
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else "no answer"
+        raise _nobody(address, why.lower()) from None
 
 
 def _nobody(address: str, why: str) -> ConfigError:

@@ -85,9 +85,9 @@ class RayPool:
         self._numbers = count(1)
         self._room, self._next_count = 0, 0.0
         if not self._count():
-            machines = most(self._machines())
+            there = most(self._machines())
             raise ConfigError(
-                f"no machine of the cluster has room for a run: {share} needed, {machines}"
+                f"no machine of the cluster has room for a run: it needs {share}, {there}"
             )
 
     def __enter__(self) -> Self:

@@ -37,8 +37,7 @@ class Share:
         return min(by_cpu, by_gpu)
 
     def __str__(self) -> str:
-        cpus = f"{self.cpus} CPU" + ("s" if self.cpus > 1 else "")
-        return f"{cpus} and {self.gpus:g} GPU" if self.gpus else cpus
+        return f"CPU {self.cpus}" + (f", GPU {self.gpus:g}" if self.gpus else "")
 
 
 def most(machines: Iterable[Mapping[str, float]]) -> str:
@@ -48,4 +47,4 @@ def most(machines: Iterable[Mapping[str, float]]) -> str:
         return "there is no machine"
     cpus = max(one.get("CPU", 0.0) for one in listed)
     gpus = max(one.get("GPU", 0.0) for one in listed)
-    return f"the largest have {cpus:g} CPUs and {f'{gpus:g} GPUs' if gpus else 'no GPU'}"
+    return f"the most that one has is CPU {cpus:g}, GPU {gpus:g}"

@@ -76,14 +76,14 @@ class Terminal:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "proxprop_cli", *arguments]
 
-    def __call__(self, *arguments: str, stdin: str | None = None) -> Answer:
+    def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 120) -> Answer:
         done = subprocess.run(
             self.command(*arguments),
             env=self.environment,
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=seconds,
             check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr)

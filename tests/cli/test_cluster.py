@@ -1,0 +1,312 @@
+"""Sweeps on a Ray cluster as a user runs them: real processes, killed and gone on with."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from engine.cells import read_cell
+from engine.runs import Runs
+from engine.store_reader import StoreReader
+from tests.cli.ray_cluster import QUIET, Cluster, cluster, processes, ray_is_there
+from tests.cli.terminal import SMALL, Terminal, end
+from tests.cli.test_sweep import figures, only_sweep, trained_steps, wait_for
+from tests.reliability.report import FAULTS, MORE, many, promise
+from tests.reliability.trainings import outcome
+
+pytestmark = [ray_is_there, pytest.mark.timeout(600)]
+
+GRID = [*SMALL, "--set", "threads=1", "--plain"]
+LONG = [*GRID, "--methods", "cg3", "--epochs", "400", "--set", "log.checkpoint_epochs=10"]
+"""Runs of some seconds."""
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with cluster(cpus=2) as found:
+        yield found
+
+
+class Asker(Terminal):
+    """A shell on a machine of a cluster, or on one that is in none."""
+
+    def __init__(self, runs: Path, there: Cluster | None) -> None:
+        super().__init__(runs)
+        self.environment |= QUIET if there is None else there.environment
+        self.options = ["--engine", "ray"]
+        self.options += [] if there is None else ["--address", there.address]
+
+
+@pytest.fixture
+def asker(tmp_path, shared):
+    return Asker(tmp_path / "home", shared)
+
+
+def outcomes(runs: Path) -> dict[str, dict]:
+    return {run.id: outcome(run) for run in Runs(runs).all()}
+
+
+def ends(runs: Path) -> list[int]:
+    """How often each run came to its end."""
+    found = []
+    for run in Runs(runs).all():
+        with StoreReader(run.database) as reader:
+            found.append(sum(event.kind == "RunEnded" for event in reader.events()))
+    return found
+
+
+def test_the_same_grid_as_here(terminal, asker):
+    grid = ["sweep-tau", *GRID, "--tau", "1,0.05,1e6", "--methods", "backprop,cg3", "--seeds", "2"]
+    here = terminal(*grid, "--epochs", "3", "--json")
+    assert here.code == 0, here.err
+    there = asker(*grid, "--epochs", "3", "--json", *asker.options)
+    assert there.code == 0, there.err
+    assert figures(there) == figures(here)
+    assert outcomes(asker.runs) == outcomes(terminal.runs)
+    assert len(outcomes(asker.runs)) == 12
+    for run in Runs(asker.runs).all():
+        assert not run.is_live()
+        modes = {path.stat().st_mode & 0o777 for path in run.path.rglob("*") if path.is_file()}
+        assert modes == {0o600}
+        assert {p.name for p in run.path.iterdir()} >= {"config.yaml", "run.db", "lock"}
+    again = asker(*grid, "--epochs", "3", "--json", *asker.options)
+    assert again.err.count("(kept)") == 12
+
+
+def test_a_comparison(asker):
+    answer = asker("compare", *GRID, "--epochs", "2", "--seeds", "1", "--json", *asker.options)
+    assert answer.code == 0, answer.err
+    assert {row["train_loss"]["n"] for row in answer.json["methods"]} == {1}
+
+
+@promise(
+    FAULTS,
+    "processes of a cluster killed at random moments",
+    "every run ends once, the same to the byte as without a cluster, no row twice",
+)
+@many(6, 40)
+@pytest.mark.timeout(7200)
+def test_killed_at_random_moments(terminal, asker, shared, rng, measured, times):
+    taus = ",".join(f"{0.01 + number / 1000:g}" for number in range(times))
+    sweep = ["sweep-tau", *LONG, "--tau", taus, "--seeds", "1"]
+    here = terminal(*sweep, "--jobs", "2", seconds=3600)
+    assert here.code == 0, here.err
+    kills = resumed = 0
+    for _ in range(10):
+        process = asker.start(*sweep, *asker.options)
+        kills += kill_at_random(process, shared, rng, times)
+        out, err = process.communicate(timeout=600)
+        resumed += out.count("going on with")
+        if process.returncode == 0:
+            break
+        assert process.returncode == 1, err
+        assert "came to their end" in err
+    assert process.returncode == 0, err
+    assert kills >= times // 2
+    assert outcomes(asker.runs) == outcomes(terminal.runs)
+    assert Counter(ends(asker.runs)) == {1: times}
+    measured(f"{times} of {times} runs, {kills} kills")
+
+
+def kill_at_random(
+    process: subprocess.Popen[str], there: Cluster, rng: random.Random, most: int
+) -> int:
+    """Kill processes that train, one after the other, until so many or the sweep is over."""
+    kills = 0
+    while process.poll() is None and kills < most:
+        time.sleep(rng.uniform(0.2, 3))
+        if seats := sorted(there.seats()):
+            os.kill(rng.choice(seats), signal.SIGKILL)
+            kills += 1
+    return kills
+
+
+def test_a_death_costs_what_had_not_come_home(asker, shared):
+    process = asker.start(
+        "sweep-tau", *LONG, "--tau", "0.01", "--seeds", "1", "--epochs", "1500", *asker.options
+    )
+    sweep = only_sweep(asker)
+    wait_for(lambda: kept_steps(asker) > 0)
+    assert read_cell(asker.runs, sweep.cells[0]).status == "running"
+    assert read_cell(asker.runs, sweep.cells[0]).train_loss is not None
+    kept = kept_steps(asker)
+    for pid in shared.seats():
+        os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert "going on with cg3" in out
+    with StoreReader(Runs(asker.runs).all()[0].database) as reader:
+        begun = [event.step for event in reader.events() if event.kind == "RunStarted"]
+    assert len(begun) == 2
+    assert begun[1] >= kept
+
+
+def kept_steps(terminal: Terminal) -> int:
+    """Where the newest checkpoint is that came home."""
+    found = Runs(terminal.runs).all()
+    if not found:
+        return 0
+    with StoreReader(found[0].database) as reader:
+        return max((row.step for row in reader.checkpoints()), default=0)
+
+
+def test_pause_resume_stop_and_the_same_again(asker, shared):
+    grid = [*LONG, "--tau", "0.01,0.02,0.03", "--seeds", "1", "--epochs", "100000"]
+    process = asker.start("sweep-tau", *grid, *asker.options)
+    sweep = only_sweep(asker)
+    states = lambda: [read_cell(asker.runs, cell).status for cell in sweep.cells]  # noqa: E731
+    wait_for(lambda: sum(step > 5 for step in trained_steps(asker, sweep)) >= 2)
+    assert asker("pause", sweep.id).code == 0
+    wait_for(lambda: states().count("paused") == 2)
+    before = trained_steps(asker, sweep)
+    time.sleep(1.5)
+    assert trained_steps(asker, sweep) == before
+    assert asker("resume", sweep.id).code == 0
+    wait_for(lambda: sum(trained_steps(asker, sweep)) > sum(before))
+    assert asker("stop", sweep.id).code == 0
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert f"proxprop resume {sweep.id} --engine ray --address {shared.address}'" in err
+    assert states().count("stopped") == 2
+    # what was stopped after a step came home with that step
+    for run in Runs(asker.runs).all():
+        with StoreReader(run.database) as reader:
+            if rows := reader.checkpoints():
+                assert rows[0].step == reader.state()["step"]
+    wait_for(lambda: not shared.seats())
+
+
+def test_a_run_that_somebody_pauses_waits_elsewhere_too(asker):
+    process = asker.start(
+        "sweep-tau", *LONG, "--tau", "0.01", "--seeds", "1", "--epochs", "2000", *asker.options
+    )
+    sweep = only_sweep(asker)
+    wait_for(lambda: sum(trained_steps(asker, sweep)) > 5)
+    (run,) = Runs(asker.runs).all()
+    assert asker("pause", run.id).code == 0
+    wait_for(lambda: read_cell(asker.runs, sweep.cells[0]).status == "paused")
+    assert asker("resume", run.id).code == 0
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert f"run {run.id}: paused by itself" in err
+
+
+def test_an_interrupt_leaves_nothing_of_a_cluster_of_our_own(tmp_path):
+    alone = Asker(tmp_path / "home", None)
+    before = {process.pid for process in processes()}
+    grid = [*LONG, "--tau", "0.01,0.02", "--seeds", "1", "--epochs", "100000"]
+    process = subprocess.Popen(
+        alone.command("sweep-tau", *grid, *alone.options),
+        env=alone.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    sweep = only_sweep(alone, 120)
+    wait_for(lambda: any(trained_steps(alone, sweep)), 120)
+    folders = {p for p in Path("/tmp").glob("proxprop-ray-*") if is_of(p, process.pid)}
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    wait_for(lambda: not rays_since(before))
+    assert not any(folder.exists() for folder in folders)
+    stopped = [read_cell(alone.runs, cell) for cell in sweep.cells]
+    assert "stopped" in {state.status for state in stopped}
+    assert not any(run.is_live() for run in Runs(alone.runs).all())
+
+
+@promise(MORE, "a sweep's own Ray cluster, its owner killed", "no process of it is left")
+def test_a_kill_leaves_no_process_of_a_cluster_of_our_own(tmp_path):
+    alone = Asker(tmp_path / "home", None)
+    before = {process.pid for process in processes()}
+    process = alone.start(
+        "sweep-tau", *LONG, "--tau", "0.01", *alone.options, "--seeds", "1", "--epochs", "100000"
+    )
+    wait_for(lambda: any("ray::Seat" in p.line for p in rays_since(before)), 120)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not rays_since(before))
+
+
+def rays_since(before: set[int]) -> list:
+    found = [p for p in processes() if p.pid not in before]
+    return [p for p in found if "ray/core" in p.line or p.line.startswith("ray::")]
+
+
+def is_of(folder: Path, pid: int) -> bool:
+    """Whether a cluster's folder belongs to a process, as Ray names its sessions."""
+    return any(path.name.endswith(f"_{pid}") for path in (folder / "ray").glob("session_*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--engine", "foo"], "--engine: expected local or ray, found 'foo'"),
+        (["--address", "auto"], "--address is for --engine ray"),
+        (["--gpus", "1"], "--gpus is for --engine ray"),
+        (["--engine", "ray", "--gpus", "1.5"], "--gpus 1.5: expected a part of one"),
+        (["--engine", "ray", "--address", "x"], "--address 'x': expected HOST:PORT"),
+        (["--engine", "ray", "--address", "127.0.0.1:1"], "no Ray cluster there (connection refu"),
+    ],
+)
+def test_bad_options_make_nothing(asker, options, text):
+    refused(asker, options, text)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            ["--gpus", "0.5"],
+            "no machine of the cluster has room for a run: it needs CPU 1, GPU 0.5",
+        ),
+        (["--device", "cuda"], "it needs CPU 1, GPU 1, the most that one has is CPU 2, GPU 0"),
+        (["--set", "threads=64"], "it needs CPU 64"),
+    ],
+)
+def test_a_cluster_without_room_makes_nothing(asker, options, text):
+    refused(asker, [*asker.options, *options], text)
+
+
+def test_the_wrong_token_and_none(asker, tmp_path):
+    asker.environment["RAY_AUTH_TOKEN"] = "0" * 64
+    refused(asker, asker.options, "authentication failed; put the token of the cluster's head")
+    del asker.environment["RAY_AUTH_TOKEN"]
+    asker.environment["HOME"] = str(tmp_path)
+    refused(asker, asker.options, "authentication failed; put the token of the cluster's head")
+
+
+def test_a_cell_is_not_a_sweep(asker):
+    asker("train", *SMALL, "--epochs", "1")
+    (run,) = Runs(asker.runs).all()
+    answer = asker("resume", run.id, "--engine", "ray")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "--engine ray is for sweeps" in answer.err
+
+
+def refused(asker: Asker, options: list[str], text: str) -> None:
+    answer = asker("sweep-tau", *GRID, "--tau", "1", "--seeds", "1", *options)
+    assert answer.code == 2
+    assert text in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert not asker.runs.exists()
+
+
+def test_an_interrupt_while_ray_starts(tmp_path):
+    alone = Asker(tmp_path / "home", None)
+    before = {process.pid for process in processes()}
+    process = alone.start("sweep-tau", *LONG, "--tau", "0.01", *alone.options, "--seeds", "1")
+    wait_for(lambda: rays_since(before), 120)
+    answer = end(process, signal.SIGINT)
+    assert answer.code == 130
+    assert "Traceback" not in answer.err
+    wait_for(lambda: not rays_since(before))

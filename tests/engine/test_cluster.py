@@ -1,0 +1,280 @@
+"""Runs that travel: what is packed, what is taken in, what is refused. No Ray is needed here."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.cluster import arrivals, workspace
+from engine.cluster.parcel import make_run, pack, unpack
+from engine.cluster.seat import News, Seat, Word, versions
+from engine.cluster.shares import Share
+from engine.control import AlwaysRun, Desired
+from engine.errors import CheckpointError, StorageError
+from engine.run import Run
+from engine.runs import Runs
+from engine.session import Sitting, sit
+from engine.store_copy import read_store
+from engine.store_reader import StoreReader
+from tests.engine import small
+from tests.reliability.trainings import outcome
+
+
+def train(run: Run, control=None) -> None:
+    sit(run, Sitting(control or AlwaysRun(), lambda event: None, small.cache_dir()))
+
+
+class Stopping:
+    """Says stop after so many questions."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def desired(self) -> Desired:
+        self.count -= 1
+        return Desired.RUNNING if self.count > 0 else Desired.STOPPED
+
+    def stop_reason(self) -> str:
+        return "test"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Run:
+    """A run that was begun."""
+    run = Runs(tmp_path / "home").create(
+        small.config(epochs=4, log__keep=1, log__keep_best=False, threads=1)
+    )
+    train(run, Stopping(7))
+    return run
+
+
+def parcel_of(files: dict[str, bytes], /, **header: object) -> bytes:
+    listed = [[name, len(content)] for name, content in files.items()]
+    document = {"format": "proxprop-run-1", "files": listed, **header}
+    return json.dumps(document).encode() + b"\n" + b"".join(files.values())
+
+
+def test_a_run_goes_away_and_comes_home_as_if_it_had_stayed(home, tmp_path):
+    stayed = Runs(tmp_path / "other").create(
+        small.config(epochs=4, log__keep=1, log__keep_best=False, threads=1)
+    )
+    train(stayed)
+    away = make_run(tmp_path / "away", pack(home))
+    assert outcome(away) == outcome(home)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in away.path.rglob("*") if path.is_file()}
+    assert modes == {0o600}
+    train(away)
+    with StoreReader(home.database) as watching:
+        version = watching.data_version()
+        before = watching.state()["step"]
+        with home.lock():
+            arrivals.take_in(home, pack(away))
+        assert watching.data_version() != version
+        assert watching.state()["step"] > before
+    found, expected = outcome(home), outcome(stayed)
+    assert found == expected
+    # a log stays where somebody has looked on
+    files = {path.name for path in home.path.iterdir()} - {"run.db-wal", "run.db-shm"}
+    assert files == {"config.yaml", "run.db", "desired.json", "lock", "checkpoints"}
+    assert len(list(home.checkpoints.iterdir())) == 2
+    assert {p.stat().st_mode & 0o777 for p in home.path.rglob("*") if p.is_file()} == {0o600}
+
+
+def test_what_comes_twice_changes_nothing(home):
+    parcel = pack(home)
+    before = outcome(home)
+    times = {path: path.stat().st_mtime_ns for path in home.checkpoints.iterdir()}
+    arrivals.take_in(home, parcel)
+    assert outcome(home) == before
+    assert {path: path.stat().st_mtime_ns for path in home.checkpoints.iterdir()} == times
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../run.db",
+        "/tmp/run.db",
+        "checkpoints/../../x",
+        "checkpoints/000000001.safetensors\n",
+        "checkpoints/000000001.pickle",
+        "checkpoints/٠٠٠٠٠٠٠٠١.json",
+        "lock",
+        "desired.json",
+        "run.db-wal",
+        "",
+        "run.db\0",
+    ],
+)
+def test_a_file_that_no_run_has_is_refused(home, tmp_path, name):
+    before = outcome(home)
+    parcel = parcel_of({"run.db": read_store(home.database), name: b"x"})
+    for take in (lambda: arrivals.take_in(home, parcel), lambda: make_run(tmp_path / "x", parcel)):
+        with pytest.raises(StorageError, match="which no run has"):
+            take()
+    assert outcome(home) == before
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "parcel",
+    [
+        b"",
+        b"\n",
+        b"[]\n",
+        b"{}\n",
+        b"nonsense",
+        b"\x80\x04K\x01.",
+        b"[" * 100_000 + b"\n",
+        parcel_of({}, format="proxprop-run-2"),
+        parcel_of({}, files=[["run.db", -1]]),
+        parcel_of({}, files=[["run.db", "1"]]),
+        parcel_of({}, files=[["run.db", 1.0]]),
+        parcel_of({}, files=[["run.db"]]),
+        parcel_of({}, files=[[1, 1]]),
+        parcel_of({}, files=[["run.db", 0], ["run.db", 0]]),
+        parcel_of({"run.db": b"x"})[:-1],
+        parcel_of({"run.db": b"x"}) + b"x",
+        parcel_of({"run.db": b"x" * 1000}),
+        parcel_of({"config.yaml": b"x"}),
+    ],
+)
+def test_what_is_no_run_is_refused(home, parcel):
+    before = outcome(home)
+    with pytest.raises(StorageError) as caught:
+        arrivals.take_in(home, parcel)
+    assert "\n" not in str(caught.value)
+    assert outcome(home) == before
+    assert not [path for path in home.path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_store_of_another_version_is_refused(home, tmp_path):
+    import sqlite3
+
+    away = make_run(tmp_path / "away", pack(home))
+    connection = sqlite3.connect(away.database)
+    connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    files = {name: bytes(content) for name, content in unpack(pack(home)).items()}
+    files["run.db"] = away.database.read_bytes()
+    with pytest.raises(StorageError, match="version"):
+        arrivals.take_in(home, parcel_of(files))
+
+
+@pytest.mark.parametrize("change", ["flip", "leave out"])
+def test_a_checkpoint_that_came_damaged_is_refused(home, tmp_path, change):
+    before = outcome(home)
+    away = make_run(tmp_path / "away", pack(home))
+    train(away)
+    files = {name: bytes(content) for name, content in unpack(pack(away)).items()}
+    (name,) = (name for name in files if name.endswith(".safetensors"))
+    if change == "flip":
+        files[name] = files[name][:-1] + bytes([files[name][-1] ^ 1])
+    else:
+        del files[name]
+    with pytest.raises(CheckpointError, match="came damaged"):
+        arrivals.take_in(home, parcel_of(files))
+    assert outcome(home) == before
+
+
+def test_progress_ahead_of_a_checkpoint_is_trained_again(home):
+    expected = Runs(home.path.parent).create(
+        small.config(epochs=4, log__keep=1, log__keep_best=False, threads=1)
+    )
+    train(expected)
+    with StoreReader(home.database) as reader:
+        step = reader.state()["step"]
+    arrivals.note_progress(home, step + 40, 3.0, {"train_loss": 9.0, "time/train": float("nan")})
+    arrivals.note_status(home, "running")
+    assert home.status() == "interrupted"
+    train(home)
+    assert outcome(home) == outcome(expected)
+
+
+def news_of(seat: Seat, errand: int) -> list[tuple[News, bytes]]:
+    found = []
+    while not found or found[-1][0].kind not in ("ended", "failed"):
+        content, parcel = seat.news(errand)
+        found.append((News.from_bytes(content), parcel))
+    return found
+
+
+def test_a_seat_trains_run_after_run_and_hears_from_home(home, tmp_path):
+    seat = Seat(versions(), str(small.cache_dir()), 2)
+    try:
+        folder = seat._folder
+        seat.tell(1, "stopped", "at once")  # it may overtake the run
+        seat.begin(1, home.id, pack(home))
+        *_, (news, parcel) = news_of(seat, 1)
+        assert (news.kind, news.status, news.text) == ("ended", "stopped", "at once")
+        arrivals.take_in(home, parcel)
+        assert home.status() == "stopped"
+        seat.begin(2, home.id, pack(home))
+        (first, _), *_, (news, parcel) = news_of(seat, 2)
+        assert first.kind == "begun"
+        assert (news.kind, news.status) == ("ended", "finished")
+        arrivals.take_in(home, parcel)
+        assert home.status() == "finished"
+        with StoreReader(home.database) as reader:
+            assert reader.state()["side_by_side"] == 2
+        seat.begin(3, "bad", b"nonsense\n")
+        assert "what came is no run" in news_of(seat, 3)[-1][0].text
+        assert {path.name for path in folder.iterdir()} == {"lock"}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    finally:
+        seat.leave()
+    assert not folder.exists()
+
+
+def test_a_machine_with_other_versions_takes_no_seat():
+    with pytest.raises(RuntimeError, match=r"expected torch 1\.0 as on the machine that asks"):
+        Seat({**versions(), "torch": "1.0"}, None, 1)
+
+
+def test_a_stop_is_for_good():
+    word = Word()
+    word.hear(Desired.PAUSED, "")
+    assert word.desired() is Desired.PAUSED
+    word.hear(Desired.STOPPED, "why")
+    word.hear(Desired.RUNNING, "")
+    assert (word.desired(), word.stop_reason()) == (Desired.STOPPED, "why")
+
+
+@pytest.mark.parametrize(
+    ("share", "machine", "count"),
+    [
+        (Share(1), {"CPU": 8.0}, 8),
+        (Share(3), {"CPU": 8.0}, 2),
+        (Share(1), {}, 0),
+        (Share(1, 1), {"CPU": 8.0}, 0),
+        (Share(1, 0.25), {"CPU": 64.0, "GPU": 2.0}, 8),
+        (Share(1, 0.1), {"CPU": 64.0, "GPU": 1.0}, 10),
+        (Share(1, 0.6), {"CPU": 64.0, "GPU": 2.0}, 2),
+        (Share(1, 2), {"CPU": 64.0, "GPU": 5.0}, 2),
+        (Share(16, 0.5), {"CPU": 32.0, "GPU": 8.0}, 2),
+    ],
+)
+def test_how_many_find_room(share, machine, count):
+    assert share.fits(machine) == count
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(workspace, "_PREFIX", "test-ray-")
+    old, young, held, link = (tmp_path / f"test-ray-{name}" for name in "abcd")
+    for folder in (old, young, held):
+        folder.mkdir()
+        (folder / "lock").touch()
+    link.symlink_to(tmp_path)
+    long_ago = time.time() - 60
+    for folder in (old, held):
+        os.utime(folder, (long_ago, long_ago))
+    with workspace.RunLock(held / "lock"):
+        workspace.remove_left(tmp_path)
+    assert not old.exists()
+    assert young.exists()
+    assert held.exists()
+    assert link.is_symlink()
