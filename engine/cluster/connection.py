@@ -83,8 +83,9 @@ def load_ray() -> Any:
 def _set_environment(*, own: bool) -> None:
     """Ray reads these when it is imported, and its processes when they start."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # a wrong token is tried again every second
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "4")
+    # how often and how long something that will not work is tried
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
+    os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "10")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if own:
         os.environ["RAY_AUTH_MODE"] = "token"

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine import checkpoint
-from engine.atomic_files import PRIVATE_FOLDER, replace_bytes, storage_errors
+from engine.atomic_files import PRIVATE_FILE, PRIVATE_FOLDER, replace_bytes, storage_errors
 from engine.control import Desired
 from engine.errors import StorageError
 from engine.run import Run
@@ -86,5 +86,7 @@ def make_run(folder: Path, parcel: bytes) -> Run:
             made.mkdir(mode=PRIVATE_FOLDER)
         for name, content in files.items():
             replace_bytes(folder / name, bytes(content))
+        # without one, a run that was being trained might still be
+        run.lock_file.touch(mode=PRIVATE_FILE)
     run.set_desired(Desired.RUNNING)
     return run

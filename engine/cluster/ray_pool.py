@@ -244,7 +244,7 @@ class RayPool:
 
     def _receive(self, place: _Place, errand: _Errand, news: News, parcel: bytes) -> None:
         """Let home be as the news have it."""
-        run, over = errand.run, news.kind in ("ended", "busy", "failed")
+        run, over = errand.run, news.kind in ("ended", "failed")
         try:
             if news.kind == "epoch":
                 arrivals.note_progress(run, news.step, news.epoch, news.metrics)
@@ -277,7 +277,7 @@ class RayPool:
     def _finish(self, place: _Place, errand: _Errand, news: News) -> None:
         errand.lock.release()
         place.errand, place.served = None, True
-        kind: Kind = "failed" if news.kind not in ("ended", "busy") else news.kind
+        kind: Kind = "ended" if news.kind == "ended" else "failed"
         self._outcomes.append(Outcome(errand.run.id, kind, news.text, news.status))
 
     def _drop(self, place: _Place, outcome: Outcome) -> None:

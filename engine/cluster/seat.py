@@ -43,7 +43,7 @@ class News:
         checkpoint, which comes with it; ``nothing``; else as :class:`engine.pool.Outcome` has it.
     """
 
-    kind: Literal["begun", "epoch", "kept", "nothing", "ended", "busy", "failed", "held", "freed"]
+    kind: Literal["begun", "epoch", "kept", "nothing", "ended", "failed", "held", "freed"]
     text: str = ""
     status: EndStatus | None = None
     step: int = 0
@@ -230,6 +230,6 @@ class _Correspondent:
 
 
 def _news_of(outcome: Outcome) -> News:
-    if outcome.kind == "died":
-        raise AssertionError("who died has no news")
-    return News(outcome.kind, outcome.text, outcome.status)
+    # nobody else can have a run in our folder; if so, to wait for them would help nobody
+    kind: Literal["ended", "failed"] = "ended" if outcome.kind == "ended" else "failed"
+    return News(kind, outcome.text, outcome.status)

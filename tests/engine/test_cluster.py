@@ -64,6 +64,7 @@ def test_a_run_goes_away_and_comes_home_as_if_it_had_stayed(home, tmp_path):
         small.config(epochs=4, log__keep=1, log__keep_best=False, threads=1)
     )
     train(stayed)
+    arrivals.note_status(home, "running")  # a process died over it
     away = make_run(tmp_path / "away", pack(home))
     assert outcome(away) == outcome(home)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in away.path.rglob("*") if path.is_file()}
