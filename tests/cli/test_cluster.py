@@ -16,7 +16,7 @@ from engine.cells import read_cell
 from engine.runs import Runs
 from engine.store_reader import StoreReader
 from tests.cli.ray_cluster import QUIET, Cluster, cluster, processes, ray_is_there
-from tests.cli.terminal import SMALL, Terminal, end
+from tests.cli.terminal import SMALL, Answer, Terminal, end
 from tests.cli.test_sweep import figures, only_sweep, trained_steps, wait_for
 from tests.reliability.report import FAULTS, MORE, many, promise
 from tests.reliability.trainings import outcome
@@ -24,7 +24,7 @@ from tests.reliability.trainings import outcome
 pytestmark = [ray_is_there, pytest.mark.timeout(600)]
 
 GRID = [*SMALL, "--set", "threads=1", "--plain"]
-LONG = [*GRID, "--methods", "cg3", "--epochs", "400", "--set", "log.checkpoint_epochs=10"]
+LONG = [*GRID, "--methods", "cg3", "--epochs", "200", "--set", "log.checkpoint_epochs=10"]
 """Runs of some seconds."""
 
 
@@ -42,6 +42,9 @@ class Asker(Terminal):
         self.environment |= QUIET if there is None else there.environment
         self.options = ["--engine", "ray"]
         self.options += [] if there is None else ["--address", there.address]
+
+    def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 400) -> Answer:
+        return super().__call__(*arguments, stdin=stdin, seconds=seconds)
 
 
 @pytest.fixture
@@ -139,7 +142,7 @@ def test_a_death_costs_what_had_not_come_home(asker, shared):
     kept = kept_steps(asker)
     for pid in shared.seats():
         os.kill(pid, signal.SIGKILL)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert "going on with cg3" in out
     with StoreReader(Runs(asker.runs).all()[0].database) as reader:
@@ -171,7 +174,7 @@ def test_pause_resume_stop_and_the_same_again(asker, shared):
     assert asker("resume", sweep.id).code == 0
     wait_for(lambda: sum(trained_steps(asker, sweep)) > sum(before))
     assert asker("stop", sweep.id).code == 0
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert f"proxprop resume {sweep.id} --engine ray --address {shared.address}'" in err
     assert states().count("stopped") == 2
@@ -214,7 +217,7 @@ def test_an_interrupt_leaves_nothing_of_a_cluster_of_our_own(tmp_path):
     wait_for(lambda: any(trained_steps(alone, sweep)), 120)
     folders = {p for p in Path("/tmp").glob("proxprop-ray-*") if is_of(p, process.pid)}
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     wait_for(lambda: not rays_since(before))
@@ -233,7 +236,7 @@ def test_a_kill_leaves_no_process_of_a_cluster_of_our_own(tmp_path):
     )
     wait_for(lambda: any("ray::Seat" in p.line for p in rays_since(before)), 120)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     wait_for(lambda: not rays_since(before))
 
 

@@ -22,6 +22,7 @@ from engine.session import Sitting, sit
 from engine.store_copy import read_store
 from engine.store_reader import StoreReader
 from tests.engine import small
+from tests.reliability.report import MORE, promise
 from tests.reliability.trainings import outcome
 
 
@@ -95,6 +96,7 @@ def test_what_comes_twice_changes_nothing(home):
     assert {path: path.stat().st_mtime_ns for path in home.checkpoints.iterdir()} == times
 
 
+@promise(MORE, "a run that comes home with files that no run has", "refused, nothing is changed")
 @pytest.mark.parametrize(
     "name",
     [
