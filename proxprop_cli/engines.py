@@ -35,7 +35,7 @@ class Engine:
         """What says the same on a command line."""
         found = ["--engine", "ray"] if self.on_ray else []
         found += [] if self.address is None else ["--address", self.address]
-        return found + ([] if self.gpus is None else ["--gpus", f"{self.gpus:g}"])
+        return found + ([] if self.gpus is None else ["--gpus", str(self.gpus)])
 
     def check(self, sweep: Sweep, jobs: int | None) -> None:
         """See that runs can be trained there before anything is made.

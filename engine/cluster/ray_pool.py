@@ -140,7 +140,7 @@ class RayPool:
     def wait(self, seconds: float) -> list[Outcome]:
         """What came to an end, at once if anything did, else within so many seconds."""
         self._pass_words_on()
-        for place in self._places:
+        for place in list(self._places):
             if place.errand and place.errand.arrived and time.monotonic() >= place.errand.next_try:
                 self._receive(place, place.errand, *place.errand.arrived)
         asked = {place.asked[0]: place for place in self._places if place.asked}
@@ -237,8 +237,12 @@ class RayPool:
                 # it died while nobody looked, which is not for the run to answer for
                 self._drop(place, Outcome(errand.run.id, "busy"))
             return
+        try:
+            news = News.from_bytes(content)
+        except (ValueError, TypeError) as error:
+            self._drop(place, Outcome(errand.run.id, "failed", f"what came is no news: {error}"))
+            return
         errand.begun = True
-        news = News.from_bytes(content)
         place.asked = []
         self._receive(place, errand, news, parcel)
 

@@ -63,13 +63,16 @@ class Cluster:
     address: str
     environment: dict[str, str]
 
-    def seats(self) -> list[int]:
-        """Processes that train, or are about to."""
+    def seats(self, doing: str = "") -> list[int]:
+        """Processes that train, or are about to.
+
+        :param doing: only those; ``.news`` is what those are asked for that train.
+        """
         found = processes()
-        mark = f"--session_dir={self.folder}"
         raylets = {p.pid for p in found if "raylet/raylet" in p.line and str(self.folder) in p.line}
-        assert raylets, mark
-        return [p.pid for p in found if p.parent in raylets and p.line.startswith("ray::Seat")]
+        assert raylets
+        name = f"ray::Seat{doing}"
+        return [p.pid for p in found if p.parent in raylets and p.line.startswith(name)]
 
 
 @contextmanager

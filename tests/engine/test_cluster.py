@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from engine.cluster import arrivals, workspace
+from engine.cluster.connection import _explained
 from engine.cluster.parcel import make_run, pack, unpack
 from engine.cluster.seat import News, Seat, Word, versions
 from engine.cluster.shares import Share
@@ -21,6 +24,7 @@ from engine.runs import Runs
 from engine.session import Sitting, sit
 from engine.store_copy import read_store
 from engine.store_reader import StoreReader
+from tests.cli.terminal import SMALL
 from tests.engine import small
 from tests.reliability.report import MORE, promise
 from tests.reliability.trainings import outcome
@@ -263,6 +267,62 @@ def test_a_stop_is_for_good():
 )
 def test_how_many_find_room(share, machine, count):
     assert share.fits(machine) == count
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "words"),
+    [
+        (
+            RuntimeError(
+                "Version mismatch: The cluster was started with:\n    Ray: 2.59.0\n    Python: "
+                "3.12.1\nThis process on node 10.0.0.2 was started with:\n    Ray: 2.60.0\n    "
+                "Python: 3.11.7\n"
+            ),
+            None,
+            "the cluster has Ray 2.59.0 and Python 3.12.1, this machine Ray 2.60.0 and Python 3.11",
+        ),
+        (
+            ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379"),
+            RuntimeError("No node info found matching attributes: '' when trying to resolve node"),
+            "join it with 'ray start --address=10.0.0.1:6379 --num-cpus=0'",
+        ),
+        (
+            ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379"),
+            RuntimeError("Unauthenticated: RPC error: InvalidAuthToken: …"),
+            "authentication failed",
+        ),
+        (ConnectionError("Could not find any running Ray instance. Please …"), None, "no Ray clus"),
+        (ValueError("anything\nelse"), None, "Ray did not start: ValueError: anything else"),
+    ],
+)
+def test_what_ray_tells_in_many_lines_is_told_in_one(error, cause, words):
+    error.__cause__ = cause
+    text = str(_explained("10.0.0.1:6379", error))
+    assert words in text
+    assert text.startswith("--address 10.0.0.1:6379: ")
+    assert "\n" not in text
+
+
+def test_without_ray(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.cluster.connection.find_spec", lambda name: None)
+    answer = cli("sweep-tau", "--engine", "ray")
+    assert answer.code == 2
+    assert answer.err == (
+        "proxprop: --engine ray: Ray is not installed; pip install 'proxprop[cluster]'\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_local_engine_loads_no_ray(tmp_path):
+    code = (
+        "import sys; from proxprop_cli.__main__ import run; assert run(sys.argv[1:]) == 0; "
+        "assert not any(name.partition('.')[0] == 'ray' for name in sys.modules)"
+    )
+    arguments = ["sweep-tau", *SMALL, "--epochs", "1", "--tau", "1", "--methods", "exact"]
+    arguments += ["--seeds", "1", "--plain", "--dir", str(tmp_path), "--set", "threads=1"]
+    subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, timeout=280, capture_output=True
+    )
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
