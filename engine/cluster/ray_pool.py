@@ -34,7 +34,7 @@ _LEAVE_SECONDS = 60.0
 _ROOM_SECONDS = 1.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Errand:
     """A run that is elsewhere."""
 
@@ -49,7 +49,7 @@ class _Errand:
     next_try: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Place:
     """A process of the cluster.
 

@@ -24,7 +24,7 @@ from tests.reliability.trainings import outcome
 pytestmark = [ray_is_there, pytest.mark.timeout(600)]
 
 GRID = [*SMALL, "--set", "threads=1", "--plain"]
-LONG = [*GRID, "--methods", "cg3", "--epochs", "200", "--set", "log.checkpoint_epochs=10"]
+LONG = [*GRID, "--methods", "backprop", "--epochs", "200", "--set", "log.checkpoint_epochs=10"]
 """Runs of some seconds."""
 
 
@@ -144,7 +144,7 @@ def test_a_death_costs_what_had_not_come_home(asker, shared):
         os.kill(pid, signal.SIGKILL)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
-    assert "going on with cg3" in out
+    assert "going on with backprop" in out
     with StoreReader(Runs(asker.runs).all()[0].database) as reader:
         begun = [event.step for event in reader.events() if event.kind == "RunStarted"]
     assert len(begun) == 2
