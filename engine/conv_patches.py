@@ -74,6 +74,11 @@ class ConvPatches:
         return self.x.shape[1] // self.groups * math.prod(self.kernel)
 
     @property
+    def is_dense(self) -> bool:
+        """Rows are patches, several of a sample."""
+        return False
+
+    @property
     def rows(self) -> int:
         """N = B H' W'."""
         return self.x.shape[0] * math.prod(self.positions)
@@ -104,6 +109,7 @@ class ConvPatches:
             and self.padding[1] < self.kernel[1]
             and self.x.shape[3] >= self.kernel[1] - 1 - self.padding[1]  # borders do not overlap
             and self.weight
+            and self.x.shape[0] > 0  # there is no transform of nothing
             and self.x.device.type != "mps"  # complex products are missing there
         )
 

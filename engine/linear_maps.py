@@ -58,6 +58,11 @@ class LinearMap(Protocol):
         ...
 
     @property
+    def is_dense(self) -> bool:
+        """Whether every row is a sample of its own, as in a linear layer."""
+        ...
+
+    @property
     def rows(self) -> int:
         """N: samples, for convolutions times output positions."""
         ...
@@ -124,6 +129,11 @@ class Dense:
     def groups(self) -> int:
         """Number of independent matrices A."""
         return math.prod(self.a.shape[:-2])
+
+    @property
+    def is_dense(self) -> bool:
+        """Rows are samples."""
+        return True
 
     @property
     def rows(self) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from engine.linear_maps import Dense, Direction
 from engine.solvers.cg_iterations import (
+    MakeSteps,
+    Recurrence,
     StepSizes,
     iterate_dual,
     iterate_in_eigenbasis,
     iterate_primal,
+    recurrence,
 )
 from engine.solvers.ladder import Ladder
 from engine.solvers.solution import Form, Solution, SolverStats, cheapest, quality
@@ -74,11 +75,30 @@ class CG:
             costs["dual"] = system.map.outer_products + groups * rows**2 * products
         return costs
 
-    def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:
+    def solve(
+        self,
+        system: ProximalSystem,
+        ladder: Ladder,
+        *,
+        record: bool = False,
+        form: Form | None = None,
+    ) -> Solution:
         """Solve the system; see :class:`~engine.solvers.base.Solver`."""
-        form, products = cheapest(self.products(system))
+        form = form or cheapest(self.products(system))
         direction, steps = self._iterate(system, form, record=record)
-        if not record:
+        return self.solution(system, form, direction, steps)
+
+    def recurrence(self, system: ProximalSystem, *, record: bool = False) -> Recurrence:
+        """The iterations of the operator form, for whoever makes the products themselves; with what
+        they end :meth:`solution` makes a solution."""
+        steps = self._make_steps(record=record)
+        return recurrence(system.gradient(), self.max_iterations, steps, flat=self._is_flat(system))
+
+    def solution(
+        self, system: ProximalSystem, form: Form, direction: Direction, steps: StepSizes
+    ) -> Solution:
+        """A direction, and where the iterations were recorded how it was found."""
+        if not steps.record:
             return Solution(direction)
         residual, cosine = quality(system, direction)
         stats = SolverStats(
@@ -86,7 +106,7 @@ class CG:
             form=form,
             size=system.map.rows if form == "dual" else system.map.columns,
             beta=system.beta,
-            products=products,
+            products=self.products(system)[form],
             rung=0,
             iterations=steps.iterations,
             converged=~steps.running,
@@ -107,12 +127,16 @@ class CG:
     def _iterate(
         self, system: ProximalSystem, form: Form, *, record: bool
     ) -> tuple[Direction, StepSizes]:
-        def steps(rho: Tensor) -> StepSizes:
-            return StepSizes(rho, self.tol, self.eps, record=record)
-
+        steps = self._make_steps(record=record)
         if form == "dual":
             iterate = iterate_in_eigenbasis if self._diagonalises(system) else iterate_dual
             return iterate(system, self.max_iterations, steps)
-        # flattened: all outputs (and groups) are one vector; else every output has its own
-        flat = not isinstance(system.map, Dense) and not self.per_filter
+        flat = self._is_flat(system)
         return iterate_primal(system, form, self.max_iterations, steps, flat=flat)
+
+    def _make_steps(self, *, record: bool) -> MakeSteps:
+        return lambda rho: StepSizes(rho, self.tol, self.eps, record=record)
+
+    def _is_flat(self, system: ProximalSystem) -> bool:
+        """Whether all outputs (and groups) are one vector; else every output has its own."""
+        return not system.map.is_dense and not self.per_filter

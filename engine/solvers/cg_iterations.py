@@ -5,7 +5,7 @@ All give the same iterates. Large arrays are made once and updated in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -82,6 +82,8 @@ class StepSizes:
 
 
 MakeSteps = Callable[[Tensor], StepSizes]
+Recurrence = Generator[Tensor, Tensor, tuple[Tensor, StepSizes]]
+"""Asks for (A^T A + beta I) P of every search direction P, ``(..., m, n)``; ends with V."""
 
 
 def iterate_primal(
@@ -92,30 +94,46 @@ def iterate_primal(
     :param flat: one recurrence for all outputs together instead of one each.
     """
     gram = system.map.gram() if form == "primal" else None
+    going = recurrence(system.gradient(), iterations, make_steps, flat=flat)
+    try:
+        search = next(going)
+        while True:
+            if gram is None:
+                product = system.normal(search)
+            else:
+                product = (search @ gram).add_(search * system.beta)
+            search = going.send(product)
+    except StopIteration as end:
+        direction, steps = end.value
+    return system.map.split(direction), steps
 
-    def normal(direction: Tensor) -> Tensor:
-        if gram is None:
-            return system.normal(direction)
-        return (direction @ gram).add_(direction * system.beta)
+
+def recurrence(
+    gradient: Tensor, iterations: int, make_steps: MakeSteps, *, flat: bool
+) -> Recurrence:
+    """The iterations on V, for whoever makes the products.
+
+    :param gradient: A^T G, which becomes the residual, in place.
+    """
 
     def inner(left: Tensor, right: Tensor) -> Tensor:
         product = left * right
         return product.sum() if flat else product.sum(dim=-1, keepdim=True)
 
-    residual = system.gradient()
+    residual = gradient
     search = residual.clone()
     direction = torch.zeros_like(residual)
     steps = make_steps(inner(residual, residual))
     for _ in range(iterations):
         if steps.done:
             break
-        product = normal(search)
+        product = yield search
         alpha = steps.length(inner(search, product))
         direction.addcmul_(search, alpha)
         residual.addcmul_(product, alpha, value=-1)
         ratio = steps.advance(inner(residual, residual))
         torch.addcmul(residual, search, ratio, out=search)
-    return system.map.split(direction), steps
+    return direction, steps
 
 
 def iterate_dual(

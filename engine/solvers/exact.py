@@ -49,9 +49,17 @@ class Exact:
             "dual": outer + groups * rows**2 * (rows + outputs),
         }
 
-    def solve(self, system: ProximalSystem, ladder: Ladder, *, record: bool = False) -> Solution:
+    def solve(
+        self,
+        system: ProximalSystem,
+        ladder: Ladder,
+        *,
+        record: bool = False,
+        form: Form | None = None,
+    ) -> Solution:
         """Solve the system; see :class:`~engine.solvers.base.Solver`."""
-        form, products = cheapest(self.products(system))
+        costs = self.products(system)
+        form = form or cheapest(costs)
         dense = system.unfolded() if form == "dual" else system
         rung, direction = self._climb(dense, form, ladder)
         if not record:
@@ -62,7 +70,7 @@ class Exact:
             form=form,
             size=system.map.rows if form == "dual" else system.map.columns,
             beta=system.beta,
-            products=products,
+            products=costs[form],
             rung=int(rung),
             iterations=0,
             converged=True,

@@ -91,10 +91,9 @@ class Solution:
     stats: SolverStats | None = None
 
 
-def cheapest(products: Mapping[Form, float]) -> tuple[Form, float]:
-    """The form with the fewest multiplications, and their number."""
-    form = min(products, key=lambda form: products[form])
-    return form, products[form]
+def cheapest(products: Mapping[Form, float]) -> Form:
+    """The form with the fewest multiplications."""
+    return min(products, key=lambda form: products[form])
 
 
 def quality(system: ProximalSystem, solution: Direction) -> tuple[Tensor, Tensor]:
