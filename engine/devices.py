@@ -10,11 +10,13 @@ import torch
 
 from engine.config import RunConfig
 from engine.errors import ConfigError
+from engine.parallel.launch import SINGLE, Launch
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, launch: Launch = SINGLE) -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
+    :param launch: this process among those of its job: each has a GPU of its own.
     :raises ConfigError: when that device is not there.
     """
     available = {
@@ -27,7 +29,16 @@ def choose_device(name: str) -> torch.device:
     if not available[name]:
         there = ", ".join(kind for kind, found in available.items() if found)
         raise ConfigError(f"device: '{name}' is not available here; available: {there}")
-    return torch.device(name)
+    if launch.size == 1 or name == "cpu":
+        return torch.device(name)
+    if name == "mps":
+        raise ConfigError("device: 'mps' is not for several processes; choose 'cpu'")
+    if launch.local_size > torch.cuda.device_count():
+        raise ConfigError(
+            f"device: {launch.local_size} processes on this machine need as many GPUs, and there "
+            f"are {torch.cuda.device_count()}; start fewer, or choose 'cpu'"
+        )
+    return torch.device("cuda", launch.local_rank)
 
 
 def check_settings(config: RunConfig, device: torch.device) -> None:

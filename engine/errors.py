@@ -23,6 +23,10 @@ class BusyError(ProxPropError):
     """Another process has the run."""
 
 
+class TeamError(ProxPropError):
+    """Another process of a job has gone."""
+
+
 class StorageError(ProxPropError):
     """The run's folder or database can not be read or written."""
 

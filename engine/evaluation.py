@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from engine.data.dataset import Dataset, Split
 from engine.losses import LOSSES, correct, targets
+from engine.parallel.team import ALONE, Team
 
 _BATCH = 1000
 
@@ -24,10 +25,13 @@ class Evaluation(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, dataset: Dataset, split: Split, loss: str) -> Evaluation:
+def evaluate(
+    model: nn.Module, dataset: Dataset, split: Split, loss: str, team: Team = ALONE
+) -> Evaluation:
     """Mean loss and accuracy over all samples of a split, in evaluation mode.
 
     :param loss: name of the loss.
+    :param team: the processes that share the samples.
     :returns: NaN for an empty split.
     """
     count = len(split)
@@ -38,7 +42,8 @@ def evaluate(model: nn.Module, dataset: Dataset, split: Split, loss: str) -> Eva
     model.eval()
     losses: list[Tensor] = []
     hits: list[Tensor] = []
-    for indices in torch.arange(count, device=split.labels.device).split(_BATCH):
+    own = team.part(torch.arange(count, device=split.labels.device))
+    for indices in own.split(_BATCH):
         inputs, labels = dataset.batch(split, indices)
         outputs = model(inputs)
         losses.append(LOSSES[loss](outputs, targets(loss, inputs, labels)).sum())
@@ -46,6 +51,7 @@ def evaluate(model: nn.Module, dataset: Dataset, split: Split, loss: str) -> Eva
             hits.append(correct(outputs, labels))
     model.train(was_training)
     # sums of batches on the host in float64: a mean over all samples, whatever their number
-    total = torch.stack(losses).cpu().double().sum().item()
-    accuracy = int(torch.stack(hits).sum()) / count if has_classes else None
-    return Evaluation(total / count, accuracy)
+    total = torch.stack(losses).cpu().double().sum()
+    right = torch.stack(hits).sum().cpu().double() if has_classes else torch.zeros_like(total)
+    (sums,) = team.sum([torch.stack((total, right))])
+    return Evaluation(float(sums[0]) / count, int(sums[1]) / count if has_classes else None)

@@ -27,7 +27,7 @@ from torch.autograd.function import Function, FunctionCtx, once_differentiable
 from torch.nn.grad import conv2d_input
 
 from engine.conv_patches import ConvPatches
-from engine.linear_maps import Dense
+from engine.linear_maps import Dense, Direction
 from engine.prox import Observer, Prox, Step, working_dtype
 from engine.solvers import Ladder, SolverStats
 
@@ -59,11 +59,14 @@ class _ProxLayer:
     ) -> tuple[Tensor | None, Tensor | None]:
         """V of weight and bias, in their shape and type."""
         direction = self.prox.direction(linear_map, cotangent, self.ladder, self.observer)
-        v_weight, v_bias = direction.to(weight.dtype)
-        return (
-            None if v_weight is None else v_weight.reshape(weight.shape),
-            None if v_bias is None else v_bias.flatten(),
-        )
+        return _in_shape(direction, weight)
+
+    def leave(self, direction: Direction) -> None:
+        """Put a direction that was found after the backward pass into ``.grad``, which had none."""
+        assert isinstance(self, ProxLinear | ProxConv2d)
+        self.weight.grad, bias = _in_shape(direction, self.weight)
+        if self.bias is not None:
+            self.bias.grad = bias
 
     def _weight_below(self, weight: Tensor, v_weight: Tensor | None) -> Tensor:
         """The weight through which the gradient goes down."""
@@ -240,6 +243,15 @@ class _ConvFunction(Function):
                 layer.groups,
             ).to(x.dtype)
         return grad_x, v_weight, v_bias, None, None
+
+
+def _in_shape(direction: Direction, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """V of weight and bias, in their shape and type."""
+    v_weight, v_bias = direction.to(weight.dtype)
+    return (
+        None if v_weight is None else v_weight.reshape(weight.shape),
+        None if v_bias is None else v_bias.flatten(),
+    )
 
 
 def _pair(setting: int | tuple[int, ...]) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from engine.methods import Batch, Position, Problem, build_method
 from engine.models import build_model
 from engine.optimizer_state import OptimizerState
 from engine.optimizers import build_optimizer, optimizer_config
+from engine.parallel.team import ALONE, Team
 from engine.reconstructing import reconstruct
 from engine.solvers import Ladder, SolverStats
 from engine.step_graph import (
@@ -57,11 +58,14 @@ class Learner:
     """Network and optimiser of a run, seeded by its configuration.
 
     :param dataset: samples on ``device``.
+    :param team: the processes that train it together; every one makes a learner.
     :raises ConfigError: the network does not fit the samples, the method the network, or the
         device the configuration.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, device: torch.device, team: Team = ALONE
+    ) -> None:
         check_settings(config, device)
         torch.manual_seed(config.seed)
         random.seed(config.seed)
@@ -71,6 +75,8 @@ class Learner:
         self.model: nn.Module = build_model(
             config.model, config.method, dataset.shape, dataset.num_classes
         ).to(device)
+        self._team = team
+        team.align(list(self.model.state_dict().values()))
         self.optimizer = build_optimizer(
             optimizer_config(config), self.model.parameters(), config.method.tau
         )
@@ -78,7 +84,7 @@ class Learner:
         self._loss_name = config.loss
         samples = len(dataset.train)
         self.method = build_method(
-            Problem(config, self.model, LOSSES[config.loss], samples, device)
+            Problem(config, self.model, LOSSES[config.loss], samples, device, team)
         )
         self._precision = config.precision
         self.batch_size = samples if config.method.is_full_batch else config.batch_size
@@ -105,7 +111,8 @@ class Learner:
     def step(
         self, indices: Tensor, tau: float, *, epoch: int = 0, record: bool = False
     ) -> StepResult:
-        """One update on the training samples ``indices`` with step size ``tau``.
+        """One update on the training samples ``indices`` with step size ``tau``; several processes
+        are given the same ones, and share them.
 
         :param epoch: whole epochs before it.
         :param record: keep the solvers' statistics.
@@ -119,8 +126,10 @@ class Learner:
 
     def _update(self, indices: Tensor, at: Position, *, record: bool) -> StepResult:
         with precision.of_step(self._precision, self.device):
-            inputs, labels = self.dataset.batch(self.dataset.train, indices)
-            batch = Batch(indices, inputs, targets(self._loss_name, inputs, labels))
+            own = self._team.part(indices)
+            inputs, labels = self.dataset.batch(self.dataset.train, own)
+            own_targets = targets(self._loss_name, inputs, labels)
+            batch = Batch(own, inputs, own_targets, of=len(indices))
             self.optimizer.zero_grad()
             found = self.method.directions(batch, at, record=record)
             directions = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -140,7 +149,7 @@ class Learner:
         with precision.full(self.device):
             for name, split in parts.items():
                 if len(split):
-                    found = evaluate(self.model, self.dataset, split, self._loss_name)
+                    found = evaluate(self.model, self.dataset, split, self._loss_name, self._team)
                     metrics[f"{name}_loss"] = found.loss
                     if found.accuracy is not None:
                         metrics[f"{name}_accuracy"] = found.accuracy

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.conv_patches import ConvPatches
-from engine.linear_maps import Dense, Direction
+from engine.linear_maps import Dense, Direction, LinearMap
 from engine.precision import full
 from engine.solvers import Exact, Ladder, ProximalSystem, Solver, SolverStats
 
@@ -76,7 +76,7 @@ class Prox:
         if self.damping not in ("sum", "mean", "trace"):
             raise ValueError(f"damping must be 'sum', 'mean' or 'trace', not {self.damping!r}")
 
-    def beta(self, linear_map: Dense | ConvPatches) -> float | Tensor:
+    def beta(self, linear_map: LinearMap) -> float | Tensor:
         """What is added to the diagonal of A^T A; a tensor ``(..., 1, 1)`` for ``"trace"``."""
         match self.damping:
             case "sum":

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import torch
 
+from engine.checkpoint import Snapshot
 from engine.config import DataConfig, RunConfig, brief
-from engine.control import Control, Desired
+from engine.control import AlwaysRun, Control, Desired
 from engine.data import Dataset, Progress, load_dataset, prepare
 from engine.devices import check_settings, choose_device
 from engine.errors import CheckpointError, ConfigError, StorageError, StorageFullError
@@ -22,13 +23,15 @@ from engine.losses import LOSSES
 from engine.methods import Problem, build_method
 from engine.models import build_model
 from engine.optimizers import build_optimizer, optimizer_config
+from engine.parallel import orders
+from engine.parallel.team import ALONE, Team
 from engine.recorder import Listener, Recorder, insist, newest_state
 from engine.run import Run
 from engine.store import StoreWriter
 from engine.store_reader import StoreReader
 from engine.training import Trainer
 
-_MUST_AGREE = ("torch", "device", "threads", "data_sha256", "system")
+_MUST_AGREE = ("torch", "device", "threads", "processes", "data_sha256", "system")
 
 
 class Load(Protocol):
@@ -60,6 +63,7 @@ class Sitting:
     :ivar load: gives the data set.
     :ivar side_by_side: runs that share the machine with this one, itself included; kept in the
         store, because its times depend on it.
+    :ivar team: the processes that train the run together; this one leads.
     """
 
     control: Control
@@ -70,6 +74,7 @@ class Sitting:
     config: RunConfig | None = None
     load: Load = load_dataset
     side_by_side: int = 1
+    team: Team = ALONE
 
 
 def sit(run: Run, sitting: Sitting) -> RunEnded:
@@ -89,15 +94,10 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
         run.set_waiting(False)
         control = LockWatch(lock, sitting.control)
         config = sitting.config or run.config()
-        device = choose_device(config.device)
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
         warnings: list[str] = []
         state = newest_state(run, warnings.append)
-        dataset = sitting.load(
-            config.data, device=device, cache_dir=sitting.data_dir, progress=sitting.progress
-        )
-        trainer = Trainer(config, dataset, device, control, state)
+        orders.give(sitting.team, config, state)
+        trainer = _trainer(config, sitting, control, state)
         if state is not None and not sitting.allow_inexact:
             _check_environment(run, state.meta.get("environment"), trainer.environment())
         lock.keep()
@@ -112,6 +112,34 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
             return _end_without_room(run, sitting, trainer, control.stop_reason(), error)
         finally:
             run.give_room_back()
+
+
+def follow(team: Team, data_dir: Path) -> None:
+    """Train what rank 0 sits over, and keep nothing of it.
+
+    :param data_dir: where data sets are kept on this machine.
+    :raises ConfigError: the configuration does not fit this machine.
+    :raises DataError: the data are not there.
+    :raises TeamError: another process has gone.
+    """
+    config, state = orders.take(team)
+    sitting = Sitting(AlwaysRun(), lambda event: None, data_dir, team=team)
+    for _ in _trainer(config, sitting, sitting.control, state).events():
+        pass
+
+
+def _trainer(
+    config: RunConfig, sitting: Sitting, control: Control, state: Snapshot | None
+) -> Trainer:
+    device = choose_device(config.device, sitting.team.launch)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    dataset = sitting.team.in_turn(
+        lambda: sitting.load(
+            config.data, device=device, cache_dir=sitting.data_dir, progress=sitting.progress
+        )
+    )
+    return Trainer(config, dataset, device, control, state, sitting.team)
 
 
 def _train(
@@ -175,15 +203,19 @@ def _end_without_room(
     return ended
 
 
-def prepare_run(config: RunConfig, data_dir: Path, progress: Progress | None) -> None:
+def prepare_run(
+    config: RunConfig, data_dir: Path, progress: Progress | None, team: Team = ALONE
+) -> None:
     """Everything that can fail before a run exists: device, data (found, downloaded, decoded), and
     whether the network fits them, the method the network, and the batches both.
 
     :raises ConfigError: the settings do not fit data, network or machine.
     :raises DataError: the data are not there.
     """
-    check_settings(config, choose_device(config.device))
-    arrays = prepare(config.data, cache_dir=data_dir, progress=progress).arrays
+    check_settings(config, choose_device(config.device, team.launch))
+    arrays = team.in_turn(
+        lambda: prepare(config.data, cache_dir=data_dir, progress=progress).arrays
+    )
     channels, height, width = arrays.train_images.shape[1:]
     shape = channels, height, width
     samples = len(arrays.train_labels) - config.data.validation
@@ -193,7 +225,7 @@ def prepare_run(config: RunConfig, data_dir: Path, progress: Progress | None) ->
     with nowhere:
         model = build_model(config.model, config.method, shape, len(arrays.classes))
         build_optimizer(optimizer_config(config), model.parameters(), config.method.tau)
-        build_method(Problem(config, model, LOSSES[config.loss], samples, nowhere))
+        build_method(Problem(config, model, LOSSES[config.loss], samples, nowhere, team))
         size = samples if config.method.is_full_batch else config.batch_size
         last = samples % size or size
         try:
@@ -209,6 +241,7 @@ def prepare_run(config: RunConfig, data_dir: Path, progress: Progress | None) ->
 def _check_environment(run: Run, before: object, now: Mapping[str, Any]) -> None:
     if not isinstance(before, Mapping):
         raise CheckpointError(f"run {run.id}: its checkpoint does not say where it was made")
+    before = {"processes": 1, **before}  # earlier versions knew no others
     changed = [key for key in _MUST_AGREE if before.get(key) != now.get(key)]
     if changed:
         listed = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)

@@ -45,9 +45,14 @@ class StepLog:
             self._on_host.setdefault(key, []).append(value)
 
     @property
+    def full(self) -> bool:
+        """Whether there is no room for another step."""
+        return len(self._steps) == _BLOCK
+
+    @property
     def due(self) -> bool:
         """Whether it is time to bring the block over."""
-        return len(self._steps) == _BLOCK or time.monotonic() - self._taken > _SECONDS
+        return self.full or time.monotonic() - self._taken > _SECONDS
 
     def take(self, epoch: int) -> tuple[StepsDone | None, NotFinite | None]:
         """The block as an event, and the first failure in it; later steps are left out."""

@@ -20,6 +20,7 @@ from engine.checkpoint import Snapshot
 from engine.config import RunConfig
 from engine.control import AlwaysRun, Control, Desired
 from engine.data.dataset import Dataset
+from engine.decisions import Decisions, Own
 from engine.errors import CheckpointError
 from engine.events import (
     CheckpointDue,
@@ -37,6 +38,8 @@ from engine.events import (
 )
 from engine.learner import Learner
 from engine.optimizers import step_size
+from engine.parallel.decisions import Shared
+from engine.parallel.team import ALONE, Team
 from engine.solvers import SolverStats
 from engine.step_log import NotFinite, StepLog
 from engine.work import backprop_products
@@ -52,6 +55,8 @@ class Trainer:
     :param device: where to train.
     :param control: asked between steps whether to go on.
     :param resume: state to go on from.
+    :param team: the processes that train the run together, each with a trainer. They tell the same
+        events; rank 0's control and clock count, and only its times mean anything.
     :raises CheckpointError: when ``resume`` is of another network or optimiser.
     """
 
@@ -62,9 +67,11 @@ class Trainer:
         device: torch.device,
         control: Control | None = None,
         resume: Snapshot | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.config = config
-        self.learner = Learner(config, dataset, device)
+        self._team = team
+        self.learner = Learner(config, dataset, device, team)
         self.epoch = 0
         """Whole epochs trained."""
         self.batch = 0
@@ -76,7 +83,6 @@ class Trainer:
         self._backprop_products = backprop_products(
             self.learner.model, dataset.shape, self._batch_size
         )
-        self._control: Control = control or AlwaysRun()
         self._log = StepLog(device)
         self._traces: list[tuple[int, Mapping[str, SolverStats]]] = []
         self._watch = devices.Stopwatch(device)
@@ -97,6 +103,9 @@ class Trainer:
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
                 text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 raise CheckpointError(f"the checkpoint is not one of this run: {text}") from error
+        self._decisions: Decisions = Own(control or AlwaysRun(), self._watch, self._log)
+        if team.size > 1:
+            self._decisions = Shared(team, self._decisions, self._log)
 
     def events(self) -> Iterator[Event]:
         """Train, telling what happens. After a :class:`CheckpointDue` ask for :meth:`snapshot`
@@ -116,6 +125,7 @@ class Trainer:
         learner = self.learner
         return {
             **devices.describe(self.config, learner.device),
+            "processes": self._team.size,
             "data": learner.dataset.label,
             "data_sha256": learner.dataset.digest,
             "backprop_products": self._backprop_products,
@@ -167,13 +177,14 @@ class Trainer:
             order = epoch_order(self.config.seed, self.epoch, len(self.learner.dataset.train))
             order = order.to(self.learner.device)
             while self.batch < self.batches and not self._out_of_time():
-                if self._control.desired() is not Desired.RUNNING:
-                    yield from self._hold()
-                    if self._control.desired() is Desired.STOPPED:
-                        return "stopped", self._control.stop_reason()
+                desired = self._decisions.desired()
+                if desired is not Desired.RUNNING:
+                    desired = yield from self._hold()
+                if desired is Desired.STOPPED:
+                    return "stopped", self._decisions.stop_reason()
                 first = self.batch * self._batch_size
                 self._step(order[first : first + self._batch_size])
-                if self._log.due:
+                if self._decisions.log_is_due():
                     yield from self._flush()
                 if self._checkpoint_is_due():
                     yield from self._flush()
@@ -265,19 +276,20 @@ class Trainer:
         self._best = score
         return True
 
-    def _hold(self) -> Iterator[Event]:
-        """Keep the state, then wait until told to run or to stop."""
+    def _hold(self) -> Generator[Event, None, Desired]:
+        """Keep the state, then wait until told to run or to stop; gives which."""
         paused = False
-        while (desired := self._control.desired()) is not Desired.RUNNING:
+        while (desired := self._decisions.desired()) is not Desired.RUNNING:
             if self.step != self._checkpoint_step:
                 yield from self._checkpoint("stop" if desired is Desired.STOPPED else "pause")
             if desired is Desired.STOPPED:
-                return
+                return desired
             if not paused:
                 paused = True
                 yield Paused(self.step)
             time.sleep(_POLL_SECONDS)
         yield Unpaused(self.step)
+        return desired
 
     def _checkpoint(self, reason: CheckpointReason, *, best: bool = False) -> Iterator[Event]:
         """Offer the state to be kept.
@@ -287,17 +299,18 @@ class Trainer:
         yield from self._flush()
         if not self.learner.is_finite():
             raise NotFinite(self.step, "weights are not finite after the update")
-        self._checkpoint_made, self._checkpoint_step = self._watch.seconds, self.step
+        self._checkpoint_made = self._decisions.seconds()
+        self._checkpoint_step = self.step
         yield CheckpointDue(self.step, self.epoch, reason, best)
 
     def _checkpoint_is_due(self) -> bool:
         """Within an epoch; its end has a checkpoint of its own."""
-        elapsed = self._watch.seconds - self._checkpoint_made
+        elapsed = self._decisions.seconds() - self._checkpoint_made
         return self.batch < self.batches and elapsed > 60 * self.config.log.checkpoint_minutes
 
     def _out_of_time(self) -> bool:
         limit = self.config.max_seconds
-        return limit is not None and self._watch.seconds >= limit
+        return limit is not None and self._decisions.seconds() >= limit
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> Tensor:

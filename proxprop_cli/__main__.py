@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from engine.errors import ProxPropError
+from engine.parallel.launch import launched
 from proxprop_cli.exit_codes import Exit, exit_code
 from proxprop_cli.output import Output
 
@@ -62,6 +63,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: Exit) -> int:
+    if code == Exit.USAGE and launched().rank:
+        return code  # rank 0 has the same options, and says the same
     line = " ".join(message.splitlines())
     if len(line) > _LONGEST:
         line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"

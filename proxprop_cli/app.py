@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from engine.errors import ConfigError
+from engine.parallel.launch import launched
 from proxprop_cli import __version__
 from proxprop_cli.commands import (
     bench,
@@ -57,6 +59,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
@@ -69,3 +72,8 @@ def options(
 
     Begin with 'proxprop train', which trains on a data set that needs no download.
     """
+    if launched().size > 1 and context.invoked_subcommand not in ("train", "resume"):
+        raise ConfigError(
+            f"'{context.invoked_subcommand}' is for one process: leave torchrun out; "
+            "'train' and 'resume' can be started by it"
+        )

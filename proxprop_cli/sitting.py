@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from engine.errors import StorageError
+from engine.errors import ConfigError, StorageError
+from engine.parallel.team import ALONE, Team
 from proxprop_cli.exit_codes import Exit
 from proxprop_cli.output import Output
 from proxprop_cli.progress import DataProgress, RunProgress
@@ -23,7 +24,26 @@ if TYPE_CHECKING:
     from engine.run import Run
 
 
-def prepare(config: RunConfig, data_dir: Path | None, output: Output) -> None:
+def check_started(team: Team, *, detach: bool) -> None:
+    """See that what several processes are told to do can be done by them.
+
+    :raises ConfigError: they are to go to the background, which torchrun is to be sent to.
+    """
+    if team.size > 1 and detach:
+        raise ConfigError("--detach is for one process; send torchrun to the background instead")
+
+
+def follow(team: Team, data_dir: Path | None) -> None:
+    """Train here what rank 0 trains and keeps, until it ends.
+
+    :raises TeamError: another process has gone.
+    """
+    from engine.session import follow
+
+    follow(team, data_dir or default_data_dir())
+
+
+def prepare(config: RunConfig, data_dir: Path | None, output: Output, team: Team = ALONE) -> None:
     """Find, download and decode the data before there is a run.
 
     :raises ConfigError: the settings do not fit data or machine.
@@ -32,7 +52,8 @@ def prepare(config: RunConfig, data_dir: Path | None, output: Output) -> None:
     from engine.session import prepare_run
 
     with DataProgress(output) as progress:
-        prepare_run(config, data_dir or default_data_dir(), progress)
+        shown = progress if team.rank == 0 else None
+        prepare_run(config, data_dir or default_data_dir(), shown, team)
 
 
 def train(
@@ -43,10 +64,12 @@ def train(
     fail_on_divergence: bool = False,
     allow_inexact: bool = False,
     limits: RunConfig | None = None,
+    team: Team = ALONE,
 ) -> int:
     """Train a run here until it ends; gives the exit code.
 
     :param limits: new configuration of the run, kept once training can begin.
+    :param team: the processes that train it, led by this one.
     """
     from engine.file_control import FileControl
     from engine.session import Sitting, sit
@@ -67,6 +90,7 @@ def train(
                 progress=data_progress,
                 allow_inexact=allow_inexact,
                 config=limits,
+                team=team,
             ),
         )
     summary = summarize(run)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from engine import precision
 from engine.config import RunConfig
 from engine.losses import Loss
+from engine.parallel.team import ALONE, Team
 from engine.prox import working_dtype
 from engine.solvers import Ladder, SolverStats
 
@@ -24,6 +25,8 @@ from engine.solvers import Ladder, SolverStats
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Samples of a step, on the device.
+
+    Where several processes share a mini-batch, those of one process; there may be none.
 
     :ivar indices: int64 ``(B,)``: which of the training samples they are.
     :ivar inputs: float32 ``(B, C, H, W)``.
@@ -34,6 +37,13 @@ class Batch:
     indices: Tensor
     inputs: Tensor
     targets: Tensor
+    of: int | None = None
+    """Samples of the whole mini-batch; None: these are all."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of the whole mini-batch."""
+        return len(self.indices) if self.of is None else self.of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,7 @@ class Problem:
     :ivar model: network of the run, from :func:`engine.models.build_model`.
     :ivar loss: of every sample.
     :ivar samples: number of training samples.
+    :ivar team: the processes that share every mini-batch.
     """
 
     config: RunConfig
@@ -77,6 +88,7 @@ class Problem:
     loss: Loss
     samples: int
     device: torch.device
+    team: Team = ALONE
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Outputs of the network and mean loss of a mini-batch, in the precision of the run."""

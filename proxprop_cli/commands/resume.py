@@ -30,7 +30,8 @@ def resume(
         bool,
         typer.Option(
             "--allow-inexact",
-            help="Go on although versions, device, threads or data have changed: other bits.",
+            help="Go on although versions, device, threads, processes or data have changed: other"
+            " bits.",
         ),
     ] = False,
     jobs: opt.JobsOption = None,
@@ -44,69 +45,81 @@ def resume(
     """Let a run or a sweep go on: a paused one, or one that was stopped or interrupted."""
     from engine.control import Desired
     from engine.run import Run
+    from proxprop_cli import sitting
     from proxprop_cli.engines import chosen
+    from proxprop_cli.job import job
 
     where = chosen(engine, address, gpus)
     output = Output(as_json=as_json)
-    store = opt.open_runs(runs_dir)
-    found = opt.find(store, run)
-    if not isinstance(found, Run):
+    with job() as team:
+        sitting.check_started(team, detach=detach)
+        if team.rank:
+            sitting.follow(team, data_dir)
+            return
+        store = opt.open_runs(runs_dir)
+        found = opt.find(store, run)
+        if not isinstance(found, Run):
+            if team.size > 1:
+                raise ConfigError(
+                    "the runs of a sweep are trained by one process each, without torchrun"
+                )
+            if epochs is not None or max_seconds is not None:
+                raise ConfigError(
+                    "a sweep's limits are part of it; start another with other limits"
+                )
+            if allow_inexact or fail_on_divergence:
+                option = "--allow-inexact" if allow_inexact else "--fail-on-divergence"
+                raise ConfigError(f"{option} is for runs; {found.id} is a sweep: leave it out")
+            from proxprop_cli.sweeping import How, resume_sweep
+
+            how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach, engine=where)
+            raise typer.Exit(resume_sweep(found, how, as_told=as_told))
+        if jobs is not None or where.on_ray:
+            option = "--jobs" if jobs is not None else "--engine ray"
+            raise ConfigError(f"{option} is for sweeps; {run!r} is a run")
         if epochs is not None or max_seconds is not None:
-            raise ConfigError("a sweep's limits are part of it; start another with other limits")
-        if allow_inexact or fail_on_divergence:
-            option = "--allow-inexact" if allow_inexact else "--fail-on-divergence"
-            raise ConfigError(f"{option} is for runs; {found.id} is a sweep: leave it out")
-        from proxprop_cli.sweeping import How, resume_sweep
+            _refuse_cell(store, found)
+        if found.is_live():
+            if epochs is not None or max_seconds is not None:
+                raise ConfigError(f"run {found.id} is being trained; stop it to change its limits")
+            was = found.status()
+            found.set_desired(Desired.RUNNING)
+            output.line(f"run {found.id} {'goes on' if was == 'paused' else 'is running already'}")
+            _report(found, output)
+            return
+        status = found.status()
+        if status == "diverged":
+            raise ConfigError(f"run {found.id} diverged; start another with a smaller step size")
+        limits = _new_limits(found, epochs=epochs, max_seconds=max_seconds)
+        if status == "finished" and _has_reached(found, limits or found.config()):
+            output.line(f"run {found.id} is finished; --epochs extends it")
+            _report(found, output)
+            return
+        if not as_told:
+            found.set_desired(Desired.RUNNING)
+        extra = ["--allow-inexact"] if allow_inexact else []
+        extra += [] if epochs is None else ["--epochs", str(epochs)]
+        extra += [] if max_seconds is None else ["--max-seconds", str(max_seconds)]
+        if detach:
+            sitting.detach(found, data_dir, output, *extra)
+            return
+        if not plain and not as_json and team.size == 1 and output.terminal():
+            from proxprop_cli.watching import train_and_watch
 
-        how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach, engine=where)
-        raise typer.Exit(resume_sweep(found, how, as_told=as_told))
-    if jobs is not None or where.on_ray:
-        option = "--jobs" if jobs is not None else "--engine ray"
-        raise ConfigError(f"{option} is for sweeps; {run!r} is a run")
-    if epochs is not None or max_seconds is not None:
-        _refuse_cell(store, found)
-    if found.is_live():
-        if epochs is not None or max_seconds is not None:
-            raise ConfigError(f"run {found.id} is being trained; stop it to change its limits")
-        was = found.status()
-        found.set_desired(Desired.RUNNING)
-        output.line(f"run {found.id} {'goes on' if was == 'paused' else 'is running already'}")
-        _report(found, output)
-        return
-    status = found.status()
-    if status == "diverged":
-        raise ConfigError(f"run {found.id} diverged; start another with a smaller step size")
-    limits = _new_limits(found, epochs=epochs, max_seconds=max_seconds)
-    if status == "finished" and _has_reached(found, limits or found.config()):
-        output.line(f"run {found.id} is finished; --epochs extends it")
-        _report(found, output)
-        return
-    from proxprop_cli import sitting
-
-    if not as_told:
-        found.set_desired(Desired.RUNNING)
-    extra = ["--allow-inexact"] if allow_inexact else []
-    extra += [] if epochs is None else ["--epochs", str(epochs)]
-    extra += [] if max_seconds is None else ["--max-seconds", str(max_seconds)]
-    if detach:
-        sitting.detach(found, data_dir, output, *extra)
-        return
-    if not plain and not as_json and output.terminal():
-        from proxprop_cli.watching import train_and_watch
-
-        code = train_and_watch(
-            found, data_dir, output, *extra, fail_on_divergence=fail_on_divergence
+            code = train_and_watch(
+                found, data_dir, output, *extra, fail_on_divergence=fail_on_divergence
+            )
+            raise typer.Exit(code)
+        code = sitting.train(
+            found,
+            data_dir,
+            output,
+            fail_on_divergence=fail_on_divergence,
+            allow_inexact=allow_inexact,
+            limits=limits,
+            team=team,
         )
         raise typer.Exit(code)
-    code = sitting.train(
-        found,
-        data_dir,
-        output,
-        fail_on_divergence=fail_on_divergence,
-        allow_inexact=allow_inexact,
-        limits=limits,
-    )
-    raise typer.Exit(code)
 
 
 def _new_limits(run: Run, **limits: int | float | None) -> RunConfig | None:

@@ -32,6 +32,8 @@ def train(
     In a terminal this opens the dashboard; leaving it may let the training go on. With --plain,
     and where there is no terminal, Ctrl-C keeps the state and stops; 'proxprop resume' goes on.
 
+    By 'torchrun --nproc-per-node 4 -m proxprop_cli train …' four processes share every mini-batch.
+
     Metrics of every step are kept up to step 100,000 (log.full_steps), from there on of every 10th,
     beyond a million steps of every 100th, and so on.
     """
@@ -51,10 +53,22 @@ def train(
         },
     )
     from proxprop_cli import sitting
+    from proxprop_cli.job import job
 
     output = Output(as_json=as_json)
-    sitting.prepare(config, data_dir, output)
-    run = opt.open_runs(runs_dir).create(config)
+    with job() as team:
+        sitting.check_started(team, detach=detach)
+        sitting.prepare(config, data_dir, output, team)
+        if team.rank:
+            sitting.follow(team, data_dir)
+            return
+        run = opt.open_runs(runs_dir).create(config)
+        if team.size > 1:
+            raise typer.Exit(
+                sitting.train(
+                    run, data_dir, output, fail_on_divergence=fail_on_divergence, team=team
+                )
+            )
     if detach:
         sitting.detach(run, data_dir, output)
         return
