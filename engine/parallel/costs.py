@@ -6,12 +6,19 @@ on every process, an all-gather of parts that are x together half of that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.parallel.reduced import packed_numbers
-from engine.solvers import CG, ProximalSystem, Solver
+import torch
+from torch import Tensor
+
+from engine.conv_patches import ConvPatches
+from engine.linear_maps import Dense
+from engine.parallel.reduced import of_length, packed_numbers, shape_of
+from engine.prox import Prox
+from engine.solvers import CG, ProximalSystem
 
 Exchange = Literal["rows", "gram", "products"]
 """What goes between the processes: inputs and gradients at the output, so that every process takes
@@ -27,7 +34,8 @@ class Cost:
         included.
     :ivar rounds: operations between all processes one after another, beyond the step's first.
     :ivar summed: numbers that are summed over the processes.
-    :ivar gathered: numbers that every process has in the end.
+    :ivar gathered: numbers that every process has in the end, those that fill up shorter parts
+        included.
     """
 
     products: float
@@ -48,6 +56,11 @@ class Prices:
         sent = (2 * cost.summed + cost.gathered) * (processes - 1) / processes
         return cost.products + self.number * sent + self.round * cost.rounds
 
+    @classmethod
+    def on(cls, device: torch.device) -> Prices:
+        """Those of a device."""
+        return CPU if device.type == "cpu" else GPU
+
 
 # A core of 30 GFLOP/s beside 1 GB/s and 0.2 ms a round; a GPU of 50 TFLOP/s in float32 beside
 # 100 GB/s, between that of NVLink and that of a fast network, and 30 us a round.
@@ -55,26 +68,35 @@ CPU = Prices(number=60, round=3e6)
 GPU = Prices(number=1000, round=7e8)
 
 
-def costs(solver: Solver, part: ProximalSystem, whole: ProximalSystem) -> dict[Exchange, Cost]:
+def costs(
+    prox: Prox, linear_map: Dense | ConvPatches, cotangent: Tensor, sizes: Sequence[int]
+) -> dict[Exchange, Cost]:
     """The ways that a layer's step can go.
 
-    :param part: shapes of the busiest process's system.
-    :param whole: shapes of the system with the rows of all processes.
+    :param linear_map: of any number of samples: only its shape counts, like the cotangent's.
+    :param sizes: samples of every process.
     """
+    solver = prox.solver
+    part, whole = (
+        ProximalSystem(of_length(linear_map, count), shape_of(cotangent, count), 1.0)
+        for count in (max(sizes), sum(sizes))
+    )
     numbers = part.map.groups * part.map.columns * part.outputs
+    traces = part.map.groups if prox.damping == "trace" else 0
     here, backprop = solver.products(part), part.map.rows * numbers
-    inputs = getattr(whole.map, "a" if whole.map.is_dense else "x")
+    inputs = linear_map.a if isinstance(linear_map, Dense) else linear_map.x
+    per_sample = math.prod(inputs.shape[1:]) + math.prod(cotangent.shape[1:])
     found: dict[Exchange, Cost] = {
         "rows": Cost(
             products=min(solver.products(whole).values()) + whole.map.rows * numbers,
             rounds=1,
             summed=0,
-            gathered=inputs.numel() + whole.cotangent.numel(),
+            gathered=len(sizes) * max(sizes) * per_sample,
         ),
         "gram": Cost(
             products=here["primal"] + backprop,
             rounds=0,
-            summed=numbers + part.map.groups * packed_numbers(part.map.columns),
+            summed=numbers + traces + part.map.groups * packed_numbers(part.map.columns),
             gathered=0,
         ),
     }
@@ -82,7 +104,7 @@ def costs(solver: Solver, part: ProximalSystem, whole: ProximalSystem) -> dict[E
         found["products"] = Cost(
             products=here["operator"] + backprop,
             rounds=solver.max_iterations,
-            summed=(1 + solver.max_iterations) * numbers,
+            summed=(1 + solver.max_iterations) * numbers + traces,
             gathered=0,
         )
     return found

@@ -12,7 +12,7 @@ from engine.conv_patches import ConvPatches
 from engine.linear_maps import Dense, Direction
 from engine.parallel import costs
 from engine.parallel.costs import Exchange
-from engine.parallel.reduced import Reduced, of_length, pack, shape_of
+from engine.parallel.reduced import Reduced, of_length, pack
 from engine.parallel.rounds import Rows, Sum
 from engine.parallel.team import Team
 from engine.precision import full
@@ -134,11 +134,8 @@ class SharedProx:
         if self.exchange is not None:
             return self.exchange
         if samples not in self._chosen:
-            part, whole = (
-                ProximalSystem(of_length(noted.map, count), shape_of(noted.cotangent, count), 1.0)
-                for count in (max(self.team.sizes(samples)), samples)
-            )
-            found = costs.costs(self.prox.solver, part, whole)
-            prices = costs.CPU if noted.cotangent.device.type == "cpu" else costs.GPU
+            sizes = self.team.sizes(samples)
+            found = costs.costs(self.prox, noted.map, noted.cotangent, sizes)
+            prices = costs.Prices.on(noted.cotangent.device)
             self._chosen[samples] = costs.cheapest(found, prices, self.team.size)
         return self._chosen[samples]
