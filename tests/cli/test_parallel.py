@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from engine.runs import Runs
 from engine.store_reader import StoreReader
-from tests.cli.terminal import SMALL, end
+from tests.cli.terminal import SMALL
 
 LONG = [*SMALL, "--epochs", "100000", "--set", "log.checkpoint_epochs=1"]
 MOST = 20.0
@@ -51,8 +52,8 @@ def members(process):
     for child in subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
     ).stdout.split():
-        with open(f"/proc/{child}/environ", "rb") as stream:
-            names = dict(part.split(b"=", 1) for part in stream.read().split(b"\0") if b"=" in part)
+        settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        names = dict(setting.split(b"=", 1) for setting in settings if b"=" in setting)
         if b"RANK" in names:
             found[int(names[b"RANK"])] = int(child)
     return found
@@ -145,7 +146,8 @@ def test_what_several_can_not_do_is_said_once_before_there_is_a_run(terminal, jo
 def test_two_go_on_to_the_byte_paused_and_stopped_from_elsewhere(terminal, job):
     options = [*SMALL, "--epochs", "40", "--method", "cg3"]
     whole = job(2, "train", *options)
-    assert whole.communicate(timeout=120) and whole.returncode == 0
+    whole.communicate(timeout=120)
+    assert whole.returncode == 0
     run = terminal.only_run()
     expected = weights(terminal, run), rows(terminal, run)
     Runs(terminal.runs).delete(Runs(terminal.runs).find(run))
@@ -155,7 +157,8 @@ def test_two_go_on_to_the_byte_paused_and_stopped_from_elsewhere(terminal, job):
         os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=60)
     going = job(2, "resume", run)
-    assert going.communicate(timeout=120) and going.returncode == 0
+    going.communicate(timeout=120)
+    assert going.returncode == 0
     assert (weights(terminal, run), rows(terminal, run)) == expected
     going = job(2, "resume", run, "--epochs", "100000")
     terminal.wait_for_steps(250)
