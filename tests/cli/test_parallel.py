@@ -15,6 +15,8 @@ from engine.store_reader import StoreReader
 from tests.cli.terminal import SMALL
 
 LONG = [*SMALL, "--epochs", "100000", "--set", "log.checkpoint_epochs=1"]
+PATIENCE = 240.0
+"""Seconds for whatever should take a few: several processes import torch at once."""
 MOST = 20.0
 """Seconds a job may live on after one of its processes has died; a busy machine takes some."""
 
@@ -94,16 +96,16 @@ def one_alone(terminal, *options):
     return found
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_killed_and_gone_on_with_by_another_number(terminal, job):
     """Two processes, one of which is killed, then one: the same as by one alone."""
     options = [*SMALL, "--epochs", "40", "--method", "cg3", "--set", "log.keep=2"]
     expected = one_alone(terminal, *options)
     process = job(2, "train", *options)
-    run = terminal.wait_for_steps(20)
+    run = terminal.wait_for_steps(20, PATIENCE)
     began = time.monotonic()
     os.kill(members(process)[1], signal.SIGKILL)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert time.monotonic() - began < MOST
     assert process.returncode != 0
     assert len(said(err)) == 1, err
@@ -118,12 +120,12 @@ def test_killed_and_gone_on_with_by_another_number(terminal, job):
     assert_close(rows(terminal, run), expected)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_an_interrupt_keeps_the_state(terminal, job):
     process = job(2, "train", *LONG)
-    run = terminal.wait_for_steps(20)
+    run = terminal.wait_for_steps(20, PATIENCE)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert said(err) == []
     assert "stopped (SIGINT)" in out
@@ -132,9 +134,10 @@ def test_an_interrupt_keeps_the_state(terminal, job):
     assert shown["checkpoints"][0] == shown["steps"]
 
 
+@pytest.mark.timeout(900)
 def test_what_several_can_not_do_is_said_once_before_there_is_a_run(terminal, job):
     process = job(2, "train", *SMALL, "--method", "kfac")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     (line,) = said(err)
     assert "'kfac' is not for several processes" in line
     assert "exitcode  : 2" in err
@@ -142,41 +145,41 @@ def test_what_several_can_not_do_is_said_once_before_there_is_a_run(terminal, jo
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_two_go_on_to_the_byte_paused_and_stopped_from_elsewhere(terminal, job):
     options = [*SMALL, "--epochs", "40", "--method", "cg3"]
     whole = job(2, "train", *options)
-    whole.communicate(timeout=120)
+    whole.communicate(timeout=PATIENCE)
     assert whole.returncode == 0
     run = terminal.only_run()
     expected = weights(terminal, run), rows(terminal, run)
     Runs(terminal.runs).delete(Runs(terminal.runs).find(run))
     process = job(2, "train", *options)
-    run = terminal.wait_for_steps(20)
+    run = terminal.wait_for_steps(20, PATIENCE)
     for pid in members(process).values():
         os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     going = job(2, "resume", run)
-    going.communicate(timeout=120)
+    going.communicate(timeout=PATIENCE)
     assert going.returncode == 0
     assert (weights(terminal, run), rows(terminal, run)) == expected
     going = job(2, "resume", run, "--epochs", "100000")
-    terminal.wait_for_steps(250)
+    terminal.wait_for_steps(250, PATIENCE)
     assert terminal("pause", run, "--json").json["status"] == "paused"
     assert terminal("resume", run).out.startswith(f"run {run} goes on")
     assert terminal("stop", run, "--json").json["status"] == "stopped"
-    out, err = going.communicate(timeout=60)
+    out, err = going.communicate(timeout=PATIENCE)
     assert going.returncode == 0, err
     assert "going on from step 240" in out
     assert "paused after step" in out
     again = job(2, "resume", run, "--epochs", "50")
-    _, err = again.communicate(timeout=60)
+    _, err = again.communicate(timeout=PATIENCE)
     assert len(said(err)) == 1, err
     assert "exitcode  : 2" in err
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("method", ["exact", "cg3", "backprop"])
 @pytest.mark.parametrize("preset", ["digits-mlp", "digits-convnet"])
@@ -186,7 +189,7 @@ def test_a_run_by_several_is_the_one_of_one(terminal, job, preset, method, proce
     options += ["--device", "cpu"]
     expected = one_alone(terminal, *options)
     process = job(processes, "train", *options, "--json")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert said(err) == []
     assert len(out.splitlines()) == 1
@@ -194,13 +197,13 @@ def test_a_run_by_several_is_the_one_of_one(terminal, job, preset, method, proce
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("rank", [0, 3])
 def test_a_job_ends_with_any_of_its_processes(terminal, job, rank, number):
     """SIGTERM is a wish: rank 0 keeps the state; the others leave it to rank 0."""
     process = job(4, "train", *LONG)
-    run = terminal.wait_for_steps(20)
+    run = terminal.wait_for_steps(20, PATIENCE)
     began = time.monotonic()
     if (rank, number) == (3, signal.SIGTERM):
         os.kill(members(process)[rank], number)
@@ -208,7 +211,7 @@ def test_a_job_ends_with_any_of_its_processes(terminal, job, rank, number):
         assert process.poll() is None
         rank = 0
     os.kill(members(process)[rank], number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert time.monotonic() - began < MOST
     expected = "interrupted" if number is signal.SIGKILL else "stopped"
     assert terminal("runs", "show", run, "--json").json["status"] == expected
