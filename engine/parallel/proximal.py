@@ -46,8 +46,8 @@ class SharedProx:
     prox: Prox
     team: Team
     exchange: Exchange | None = None
-    _noted: _Noted | None = None
-    _chosen: dict[int, Exchange] = field(default_factory=dict)
+    _noted: _Noted | None = field(default=None, repr=False)
+    _chosen: dict[int, Exchange] = field(default_factory=dict, repr=False)
 
     def direction(
         self,
@@ -56,7 +56,12 @@ class SharedProx:
         ladder: Ladder,
         observer: Observer | None = None,
     ) -> Direction:
-        """Nothing yet. See :class:`~engine.prox.Step`."""
+        """Nothing yet. See :class:`~engine.prox.Step`.
+
+        :raises ValueError: the layer is used twice in one forward pass.
+        """
+        if self._noted is not None:
+            raise ValueError("a layer that is used twice can not be trained by several processes")
         self._noted = _Noted(linear_map, cotangent, ladder, observer)
         return Direction(None, None)
 
@@ -64,6 +69,7 @@ class SharedProx:
         """V ``(..., m, n)`` by parts of the whole mini-batch, the same on every process.
 
         :param samples: of all processes.
+        :raises ValueError: there was no backward pass.
         """
         noted, self._noted = self._noted, None
         if noted is None:

@@ -58,7 +58,12 @@ class Case:
     def by_hand(self) -> bool:
         """Whether it is one whose bytes a test counts."""
         plain = len(self.method) == 2 - (self.method["name"] == "backprop")
-        return self.model is MLP and self.dtype == torch.float32 and plain
+        return self.model is MLP and self.dtype == torch.float32 and plain and not self.fails
+
+    @property
+    def fails(self) -> bool:
+        """Whether the Gram is too near to singular for float32."""
+        return self.method.get("tau_theta", 0.0) > 1e5
 
     @property
     def config(self) -> RunConfig:
@@ -86,6 +91,8 @@ def cases() -> list[Case]:
         Case(NARROW, {**cg, "name": "cg5"}, 30, "products"),
         Case(AUTOENCODER, exact, 11, None, record=True),
         Case(MLP, backprop, 13, None, torch.float32),
+        Case(MLP, {**exact, "tau_theta": 1e6}, 13, "gram", torch.float32),
+        Case(MLP, {**exact, "tau_theta": 1e6}, 13, "gram", torch.float32, record=True),
     ]
     return found
 
@@ -121,7 +128,7 @@ def compare(case: Case, team: Team) -> dict[str, Any]:
     for name, stats in by_one.stats.items():
         one, other = stats.to_host(), by_all.stats[name].to_host()
         assert other.iterations == one.iterations
-        assert other.stop_reason == one.stop_reason
+        assert case.fails or other.stop_reason == one.stop_reason
         assert len(other.residuals) == len(one.residuals)
         for key in ("beta", "true_residual", "cosine"):
             errors[f"{name}.{key}"] = abs(getattr(other, key) - getattr(one, key))
@@ -141,6 +148,7 @@ def compare(case: Case, team: Team) -> dict[str, Any]:
         "method": case.method["name"],
         "exchange": case.exchange,
         "by_hand": case.by_hand,
+        "rungs": [layer.ladder.take_counts() for _, layer in prox_layers(found)],
         "forecast": _forecast(case, team),
         "traffic": [new - old for new, old in zip(after, before, strict=True)],
         "same": float(same_everywhere) == team.size,
@@ -150,7 +158,7 @@ def compare(case: Case, team: Team) -> dict[str, Any]:
 def _forecast(case: Case, team: Team) -> list[int] | None:
     """Calls and bytes, where CG makes all iterations and nobody looks at the solvers."""
     early = "tol" in case.method or ("damping" in case.method and case.exchange == "products")
-    if case.record or early or case.samples < team.size:
+    if case.record or early or case.fails or case.samples < team.size:
         return None
     sizes = team.sizes(case.samples)
     prices = Prices.on(small.CPU)

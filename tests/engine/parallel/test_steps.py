@@ -34,6 +34,15 @@ def test_all_processes_have_the_same_bits(processes):
 
 
 @pytest.mark.parametrize("processes", GROUPS)
+def test_the_ladder_is_climbed_by_all(processes):
+    """From the rows anew, in float64: one more sum of gradient and Gram for the layer."""
+    climbed = [case for case in results(processes) if any(case["rungs"])]
+    assert len(climbed) == 2
+    for case in climbed:
+        assert {"1": 1} in case["rungs"]
+
+
+@pytest.mark.parametrize("processes", GROUPS)
 def test_what_goes_between_them_is_what_was_forecast(processes):
     found = results(processes)
     assert [c for c in found if c["forecast"] and c["traffic"] != c["forecast"]] == []
