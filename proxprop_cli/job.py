@@ -40,6 +40,8 @@ def job() -> Iterator[Team]:
     team = Processes(launch)
     try:
         yield team
+        if launch.rank == 0:
+            team.conclude(Exit.OK)
     except typer.Exit as end:
         if launch.rank == 0:
             team.conclude(end.exit_code)
@@ -56,6 +58,5 @@ def job() -> Iterator[Team]:
             Output().note(f"proxprop: process {launch.rank}: {kind}{error}")
             raise typer.Exit(code) from error
         raise
-    if launch.rank == 0:
-        team.conclude(Exit.OK)
-    team.leave()
+    finally:
+        team.leave()

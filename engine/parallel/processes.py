@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TypeVar
 
@@ -128,7 +128,8 @@ class Processes(Team):
 
     def leave(self) -> None:
         """See :meth:`Team.leave`."""
-        dist.destroy_process_group()
+        with suppress(RuntimeError):  # the others may be gone
+            dist.destroy_process_group()  # threads that are left at the end would abort the process
 
 
 def _by_type(tensors: Sequence[Tensor]) -> list[list[int]]:

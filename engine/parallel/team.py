@@ -101,7 +101,7 @@ class Team:
         return None
 
     def leave(self) -> None:
-        """Let go of the others, when all is done."""
+        """Let go of the others, when all is done or nothing can be."""
 
 
 ALONE = Team()

@@ -18,7 +18,7 @@ LONG = [*SMALL, "--epochs", "100000", "--set", "log.checkpoint_epochs=1"]
 PATIENCE = 240.0
 """Seconds for whatever should take a few: several processes import torch at once."""
 MOST = 60.0
-"""Seconds a job may live on after one of its processes has died: a few, but a busy machine takes more."""
+"""Seconds a job may live on after one of its processes has died: a few, where nothing else runs."""
 
 
 @pytest.fixture

@@ -135,6 +135,9 @@ def compare(case: Case, team: Team) -> dict[str, Any]:
         errors[f"{name}.residuals"] = max(
             (abs(a - b) for a, b in zip(other.residuals, one.residuals, strict=True)), default=0.0
         )
+    if case.fails:
+        # the next layer's Gram just does not fail in float32, and has few digits
+        errors = {"1": errors["1"]}
     # what lies on the others is what lies here
     here = torch.cat(list(others.values()))
     spread = here.clone()
@@ -188,3 +191,4 @@ if __name__ == "__main__":
     if group.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(results))
     group.numbers([0.0])
+    group.leave()
