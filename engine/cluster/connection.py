@@ -194,6 +194,8 @@ def _explained(address: str, error: BaseException) -> ConfigError:
             f"{where}: this machine is no part of that cluster; join it with "
             f"'ray start --address={address} --num-cpus=0'"
         )
+    if "timed out during startup" in text:
+        return ConfigError(f"{where}: Ray did not start in time; is this machine too busy?")
     if isinstance(error, ConnectionError):
         return _nobody(address, str(error).partition(".")[0])
     return ConfigError(f"{where}: Ray did not start: {text[:300]}")

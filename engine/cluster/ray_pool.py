@@ -301,5 +301,5 @@ def _why(error: BaseException) -> str:
         return f"no process could begin with it: {lines[-1]}"
     telling = [line for line in lines if line.startswith(("The actor is dead", "The node"))]
     reason = (telling or lines or ["no reason given"])[0]
-    # what comes after is advice for people who run Ray
-    return f"its process is gone: {reason.partition('Some common causes')[0][:200].strip()}"
+    # what comes after is for people who run Ray
+    return f"its process is gone: {reason.partition(' Worker exit type')[0][:200]}"
