@@ -101,13 +101,7 @@ def _session(ray: Any, address: str, options: dict[str, Any]) -> Iterator[None]:
         try:
             with _quiet():
                 ray.init(**options)
-        except (
-            ConnectionError,
-            RuntimeError,
-            ValueError,
-            OSError,
-            ray.exceptions.RayError,
-        ) as error:
+        except Exception as error:  # Ray raises bare exceptions too
             raise _explained(address, error) from error
         finally:
             # Ray puts its own there, which would leave at once
