@@ -217,6 +217,8 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
 
     control = FileControl(folder)
     root = how.store.root
+    if how.engine.on_ray and how.engine.address is None:
+        how.output.note("a Ray cluster starts on this machine, and ends with the sweep")
     with (
         folder.lock(),
         how.engine.pool(sweep, root, how.data_dir, how.jobs) as (pool, threads),

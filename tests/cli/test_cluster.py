@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from engine.cells import read_cell
 from engine.runs import Runs
 from engine.store_reader import StoreReader
-from tests.cli.ray_cluster import QUIET, Cluster, cluster, processes, ray_is_there
+from tests.cli.ray_cluster import QUIET, Cluster, Process, cluster, processes, ray_is_there
 from tests.cli.terminal import SMALL, Answer, Terminal, end
 from tests.cli.test_sweep import figures, only_sweep, trained_steps, wait_for
 from tests.reliability.report import FAULTS, MORE, many, promise
@@ -204,7 +205,6 @@ def test_a_run_that_somebody_pauses_waits_elsewhere_too(asker):
 
 def test_an_interrupt_leaves_nothing_of_a_cluster_of_our_own(tmp_path):
     alone = Asker(tmp_path / "home", None)
-    before = {process.pid for process in processes()}
     grid = [*LONG, "--tau", "0.01,0.02", "--seeds", "1", "--epochs", "100000"]
     process = subprocess.Popen(
         alone.command("sweep-tau", *grid, *alone.options),
@@ -221,7 +221,7 @@ def test_an_interrupt_leaves_nothing_of_a_cluster_of_our_own(tmp_path):
     _, err = process.communicate(timeout=200)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    wait_for(lambda: not rays_since(before))
+    wait_for(lambda: not rays_of(alone))
     assert not any(folder.exists() for folder in folders)
     stopped = [read_cell(alone.runs, cell) for cell in sweep.cells]
     assert "stopped" in {state.status for state in stopped}
@@ -231,19 +231,25 @@ def test_an_interrupt_leaves_nothing_of_a_cluster_of_our_own(tmp_path):
 @promise(MORE, "a sweep's own Ray cluster, its owner killed", "no process of it is left")
 def test_a_kill_leaves_no_process_of_a_cluster_of_our_own(tmp_path):
     alone = Asker(tmp_path / "home", None)
-    before = {process.pid for process in processes()}
     process = alone.start(
         "sweep-tau", *LONG, "--tau", "0.01", *alone.options, "--seeds", "1", "--epochs", "100000"
     )
-    wait_for(lambda: any("ray::Seat" in p.line for p in rays_since(before)), 120)
+    wait_for(lambda: any("ray::Seat" in p.line for p in rays_of(alone)), 120)
     process.kill()
     process.communicate(timeout=200)
-    wait_for(lambda: not rays_since(before))
+    wait_for(lambda: not rays_of(alone))
 
 
-def rays_since(before: set[int]) -> list:
-    found = [p for p in processes() if p.pid not in before]
-    return [p for p in found if "ray/core" in p.line or p.line.startswith("ray::")]
+def rays_of(alone: Asker) -> list[Process]:
+    """Processes of Ray that a shell has started, by what they have inherited."""
+    mark = f"PROXPROP_DIR={alone.runs}".encode()
+    found = []
+    for process in processes():
+        if "ray/core" in process.line or process.line.startswith("ray::"):
+            with suppress(OSError):
+                if mark in Path(f"/proc/{process.pid}/environ").read_bytes():
+                    found.append(process)
+    return found
 
 
 def is_of(folder: Path, pid: int) -> bool:
@@ -307,10 +313,9 @@ def refused(asker: Asker, options: list[str], text: str) -> None:
 
 def test_an_interrupt_while_ray_starts(tmp_path):
     alone = Asker(tmp_path / "home", None)
-    before = {process.pid for process in processes()}
     process = alone.start("sweep-tau", *LONG, "--tau", "0.01", *alone.options, "--seeds", "1")
-    wait_for(lambda: rays_since(before), 120)
+    wait_for(lambda: rays_of(alone), 120)
     answer = end(process, signal.SIGINT)
     assert answer.code == 130
     assert "Traceback" not in answer.err
-    wait_for(lambda: not rays_since(before))
+    wait_for(lambda: not rays_of(alone))
