@@ -14,24 +14,30 @@ class Jacobian:
     """J ``(rows, columns)`` of ``function`` at ``point``, both flattened."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor) -> None:
-        self._function = function
-        self._point = point
-        output, self._pull, *_ = torch.func.vjp(function, point)
-        self._shape = output.shape
-        self.rows = output.numel()
+        with torch.enable_grad():
+            self._point = point.detach().clone().requires_grad_()
+            self._output = function(self._point)
+            # J^T u at u = 0, with the graph that leads there: its derivative by u gives J v by a
+            # backward pass alone, where a forward derivative would evaluate the function anew
+            self._zeros = torch.zeros_like(self._output, requires_grad=True)
+            (self._pulled,) = torch.autograd.grad(
+                self._output, self._point, self._zeros, create_graph=True
+            )
+        self.rows = self._output.numel()
         self.columns = point.numel()
         self.device = point.device
 
     def times(self, vector: Tensor) -> Tensor:
         """J v ``(rows,)`` from ``(columns,)``."""
         tangent = vector.reshape(self._point.shape)
-        return _pushed_forward(self._function, self._point, tangent).flatten()
+        (image,) = torch.autograd.grad(self._pulled, self._zeros, tangent, retain_graph=True)
+        return image.flatten()
 
     def transposed(self, vector: Tensor) -> Tensor:
         """J^T u ``(columns,)`` from ``(rows,)``."""
-        (image,) = self._pull(vector.reshape(self._shape))
-        found: Tensor = image.flatten()
-        return found
+        cotangent = vector.reshape(self._output.shape)
+        (image,) = torch.autograd.grad(self._output, self._point, cotangent, retain_graph=True)
+        return image.flatten()
 
     def dense(self) -> Tensor:
         """All of J, by as many products as it has rows or columns, whichever are fewer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,10 @@ from engine.diagnosis.results import Figures
 
 _EPS = float(np.finfo(np.float64).eps)
 _QUANTILES = np.array([0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0])
+_TINY = float(np.finfo(np.float64).tiny)
 _CONVERGED = 1e-6
+_CHECK_EVERY = 8
+"""Steps of Lanczos between two looks at how far it is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,17 +156,38 @@ def lanczos(
         for _ in range(2):
             image = image - basis[: step + 1].mT @ (basis[: step + 1] @ image)
         norm = float(torch.linalg.vector_norm(image))
-        triangular = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
-        values, vectors = np.linalg.eigh(triangular)
-        largest, least = float(values[-1]), max(float(values[0]), 0.0)
-        residuals = norm * np.abs(vectors[-1, [-1, 0]])
-        ends = np.array([largest, least])
-        error = float(np.max(residuals / np.maximum(ends, np.finfo(float).tiny)))
-        if error <= _CONVERGED or norm <= size * _EPS * max(largest, np.finfo(float).tiny):
-            break
+        # some entry of the diagonal is near the largest Ritz value, which is above all of them
+        scale = max(*diagonal, _TINY)
+        exhausted = norm <= size * _EPS * scale
+        # eigenvectors of this small matrix cost more than a step, which may as well be one too many
+        # but for those into what rounding alone has left of the space
+        nearly = norm <= _CONVERGED * scale
+        if nearly or step + 1 == len(basis) or step % _CHECK_EVERY == 0:
+            largest, least, error = _ends(diagonal, beside, norm)
+            if exhausted or error <= _CONVERGED:
+                break
         beside.append(norm)
         vector = image / norm
     return Extremes(order, largest, least, order > size, min(error, 1e300))
+
+
+def _ends(
+    diagonal: Sequence[float], beside: Sequence[float], norm: float
+) -> tuple[float, float, float]:
+    """Largest and least Ritz value of a tridiagonal matrix, and the greater of their relative
+    residuals.
+
+    :param norm: of what is left of the last image.
+    """
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    if beside:
+        off = torch.tensor(beside, dtype=torch.float64)
+        matrix += torch.diag(off, 1) + torch.diag(off, -1)
+    values, vectors = torch.linalg.eigh(matrix)
+    largest, least = float(values[-1]), max(float(values[0]), 0.0)
+    at_top, at_bottom = norm * vectors[-1, [-1, 0]].abs()
+    error = max(float(at_top) / max(largest, _TINY), float(at_bottom) / max(least, _TINY))
+    return largest, least, error
 
 
 def _ratio(above: float, below: float) -> float:

@@ -117,3 +117,15 @@ def test_lanczos_of_zero():
     figures = found.figures(1.0, 1)
     assert figures.condition is None
     assert figures.damped == 1.0
+
+
+def test_lanczos_looks_seldom_at_how_far_it_is(monkeypatch):
+    """Eigenvectors of the small matrix once took most of the time."""
+    factor = random(300, 200)
+    looks = []
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: looks.append(1) or eigh(matrix))
+    found = lanczos(lambda v: factor.mT @ (factor @ v), random(200), order=200, steps=40)
+    truth = nonzero(factor.numpy())
+    assert found.largest == pytest.approx(truth[-1], rel=1e-3)
+    assert 0 < len(looks) <= 40 / 8 + 1
