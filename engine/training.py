@@ -35,6 +35,7 @@ from engine.events import (
     RunStarted,
     SolverTrace,
     Unpaused,
+    Warned,
 )
 from engine.learner import Learner
 from engine.optimizers import step_size
@@ -238,11 +239,20 @@ class Trainer:
                 yield from (_trace(step, layer, found) for layer, found in stats.items())
         # what was trained after a failure is no part of the run
         last = self.step if failure is None else failure.step
+        beyond = False
         for name, ladder in self.learner.ladders().items():
             counts = ladder.take_counts()
             if counts:
                 by_label = {rung.label: count for rung, count in counts.items()}
                 yield LadderClimbed(last, name, by_label)
+                beyond = beyond or self.step > last
+        if beyond:
+            # ladders count where the solvers run; to ask them at every step would be to wait
+            yield Warned(
+                last,
+                f"these are counts up to step {self.step:,}: the failure of step {last:,} was "
+                "noticed then",
+            )
         if failure is not None:
             raise failure
 

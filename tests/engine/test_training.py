@@ -25,6 +25,7 @@ from engine.events import (
     SolverTrace,
     StepsDone,
     Unpaused,
+    Warned,
 )
 from engine.layers import prox_layers
 from engine.optimizers import step_size
@@ -395,3 +396,8 @@ def test_fallbacks_beside_a_divergence_are_told_at_steps_of_the_run(monkeypatch)
     climbed = of_kind(events, LadderClimbed)
     assert climbed
     assert all(event.step <= found.step for event in climbed)
+    # steps that were made before the failure was noticed are in the counts, and that is said
+    (said,) = of_kind(events, Warned)
+    assert said.step == found.step
+    assert "counts up to step 17" in said.text
+    assert f"the failure of step {found.step}" in said.text
