@@ -136,7 +136,7 @@ def show_run(
     facts = {**summary, "path": found.path, "rows": rows, "checkpoints": checkpoints}
     if config.loss == "reconstruction":  # which knows no classes
         facts = {key: value for key, value in facts.items() if not key.endswith("_accuracy")}
-    facts["created"] = moment(summary["created"])
+    facts |= {key: moment(summary[key]) for key in ("created", "updated") if key in summary}
     facts |= {f"environment.{key}": value for key, value in environment.items()}
     output.table(["key", "value"], [[key, _fact(value)] for key, value in facts.items()])
     for line in dump(config).splitlines():

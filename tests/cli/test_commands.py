@@ -169,8 +169,9 @@ def test_runs_list_and_show(cli, trained):
     assert shown["rows"] > 0
     facts = cli("runs", "show", trained["run"][:6]).out
     assert "hidden" in facts
-    when = datetime.datetime.fromtimestamp(shown["created"])
-    assert re.search(rf"created +{when:%Y-%m-%d %H:%M:%S}[+-]\d\d:\d\d", facts)
+    for key in ("created", "updated"):
+        when = datetime.datetime.fromtimestamp(shown[key])
+        assert re.search(rf"{key} +{when:%Y-%m-%d %H:%M:%S}[+-]\d\d:\d\d", facts)
 
 
 def test_an_empty_store_is_no_error(cli):
