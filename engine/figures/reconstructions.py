@@ -36,12 +36,12 @@ class PictureRow:
     """One row of the figure.
 
     :ivar pictures: uint8 ``(n, H, W)``, or ``(n, H, W, 3)`` in colour.
-    :ivar below: a second, smaller line of the label.
+    :ivar below: smaller lines under the label.
     """
 
     label: str
     pictures: Pictures
-    below: str = ""
+    below: tuple[str, ...] = ()
 
 
 def one_of_each(sweep: Sweep, root: Path) -> dict[str, Run]:
@@ -75,7 +75,8 @@ def read_rows(runs: Mapping[str, Run]) -> list[PictureRow]:
     for label, run in runs.items():
         with StoreReader(run.database) as reader:
             found = reader.reconstructions()
-            metrics = reader.state().get("metrics") or {}
+            diverged = reader.state().get("status") == "diverged"
+            loss = _loss(reader, found[-1]) if found else ""
         if not found:
             raise ConfigError(
                 f"run {run.id} has no reconstructions; autoencoders leave them at every evaluation"
@@ -83,11 +84,12 @@ def read_rows(runs: Mapping[str, Run]) -> list[PictureRow]:
         latest = found[-1]
         if first is None:
             first = run.id, latest
-            rows.append(PictureRow("input", pictures(latest.inputs, latest.shape), latest.part))
+            rows.append(PictureRow("input", pictures(latest.inputs, latest.shape), (latest.part,)))
         elif (latest.inputs, latest.shape) != (first[1].inputs, first[1].shape):
             raise ConfigError(f"runs {first[0]} and {run.id} reconstruct different samples")
         made = pictures(latest.outputs, latest.shape)
-        rows.append(PictureRow(label, made, _loss(metrics, latest.part)))
+        epoch = f"epoch {latest.epoch:.4g}" + (", then diverged" if diverged else "")
+        rows.append(PictureRow(label, made, tuple(filter(None, (loss, epoch)))))
     return rows
 
 
@@ -134,12 +136,15 @@ def _label(axes: Axes, row: PictureRow) -> None:
             "fontsize": FONT_SIZE - 2,
             "verticalalignment": "top",
         }
-        text = plain_text(row.below, _LABEL)
+        text = "\n".join(plain_text(line, _LABEL) for line in row.below)
         axes.annotate(text, (0, 0.5), xytext=(-6, -1), **small, **beside)
 
 
-def _loss(metrics: Mapping[str, Any], part: str) -> str:
-    """The loss of the part of the data that the samples are of."""
-    name = {"validation": "val"}.get(part, part)
-    value = metrics.get(f"{name}_loss")
-    return "" if value is None else f"{part} loss {short_number(float(value))}"
+def _loss(reader: StoreReader, made: Reconstructed) -> str:
+    """The loss of the part of the data that the samples are of, by the weights that made them: a
+    run that diverged may have been evaluated once more."""
+    name = {"validation": "val"}.get(made.part, made.part)
+    steps, losses = reader.series(f"{name}_loss", made.step - 1)
+    if not len(steps) or steps[0] != made.step:
+        return ""
+    return f"{made.part} loss {short_number(float(losses[0]))}"

@@ -152,8 +152,17 @@ class TestFigures:
         assert cli("plot", *ids, "--kind", "reconstructions", "-o", str(path)).code == 0
         text = path.read_text()
         assert text.count("<image") == 4 * SAMPLES
-        assert text.count(">test loss ") == 3
+        assert text.count(">test loss ") == text.count(">epoch ") == 3
         assert sum(f"[{id}]<" in text for id in ids) == 1  # the second of the same name
+
+    def test_a_run_that_diverged_is_told_as_that(self, cli, tmp_path):
+        trained(cli, "--tau", "1e30", "--method", "backprop")
+        path = tmp_path / "made.svg"
+        assert cli("plot", "latest", "--kind", "reconstructions", "-o", str(path)).code == 0
+        text = path.read_text()
+        assert ">epoch 0, then diverged<" in text
+        assert text.count(">test loss ") == 1  # of the weights that made these pictures
+        assert "nan" not in text.partition(">test loss ")[2][:20]
 
     def test_what_can_not_be_drawn(self, cli, tmp_path, runs):
         path = str(tmp_path / "a.png")
