@@ -43,6 +43,8 @@ _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.
 _MARKERS = ("o", "s", "^", "D", "v")
 _MAX_LABEL = 60
 _USER_FILE = 0o666
+_NEAR = 1e-6
+"""Of logarithms that are equal but for rounding."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _SETTINGS: Any = {
@@ -158,15 +160,19 @@ def log_axis(axes: Axes, which: str) -> None:
 
 
 class _PowerOfTen(LogFormatterMathtext):
-    """Labels where matplotlib has some, as Unicode instead of its markup."""
+    """Labels where matplotlib has some, as Unicode instead of its markup: plain numbers where the
+    whole axis has few digits, else powers of ten throughout."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         if not super().__call__(x, pos) or not x > 0:
             return ""
-        exponent = math.log10(x)
-        if 0.001 <= x < 10_000 or abs(exponent - round(exponent)) > 1e-6:
+        low, high = sorted(self.axis.get_view_interval())
+        if low > 0.001 * (1 - _NEAR) and high < 10_000:
             return f"{x:g}"
-        return "10" + str(round(exponent)).translate(_SUPERSCRIPTS)
+        exponent = math.floor(math.log10(x) + _NEAR)
+        power = "10" + str(exponent).translate(_SUPERSCRIPTS)
+        factor = f"{x / 10**exponent:.3g}"
+        return power if factor == "1" else f"{factor}×{power}"
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ from engine.figures.style import (
     Look,
     artists,
     file_format,
+    log_axis,
+    new_figure,
     plain_text,
     render,
     styled,
@@ -506,3 +508,26 @@ class TestFiles:
         )
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert out.stdout == "[]\n", out.stderr
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.01, 100.0, ["0.01", "0.1", "1", "10", "100"]),
+        (1e-4, 1.0, ["10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]),
+        (9e3, 5e4, ["10⁴", "2×10⁴", "3×10⁴", "4×10⁴"]),
+    ],
+)
+def test_an_axis_has_one_notation(low, high, expected):
+    with styled():
+        figure = new_figure(Look(), 3.0)
+        axes = figure.subplots()
+        axes.plot([0, 1], [low, high])
+        log_axis(axes, "y")
+        axes.set_ylim(low, high)
+        figure.draw_without_rendering()
+        both = (*axes.get_yticklabels(), *axes.get_yticklabels(minor=True))
+        shown = {text.get_text() for text in both}
+    assert set(expected) <= shown
+    powers = {"10" in text and text not in ("10", "100") for text in shown if text}
+    assert len(powers) == 1
