@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from engine.diagnosis.results import HESSIANS, BlockSpectrum, Diagnosis, Summary, summarise
 from engine.errors import ConfigError
 from engine.figures.style import (
+    GREY,
     Look,
     color,
     legend_below,
@@ -28,6 +29,8 @@ _SPREAD = 0.7
 """Of the variants around their block, which are 1 apart."""
 _MAX_TICKS = 16
 _MAX_LABEL = 18
+_THIN, _THICK = 1.0, 3.2
+"""Lines of the range and between the quartiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class _Places:
         step = _SPREAD / max(count, 2)
         shift = (self.variants.index(variant) - (count - 1) / 2) * step
         return self.blocks[variant, block] + shift
+
+    def name(self, number: int) -> str:
+        """What a table calls the blocks at this place: all their names, where they differ."""
+        names = (block for (_, block), place in self.blocks.items() if place == number)
+        return "/".join(dict.fromkeys(names))
 
 
 def draw_conditioning(
@@ -67,7 +75,15 @@ def draw_conditioning(
         raise ConfigError("the diagnosis has no spectra to draw")
     rows = summarise(diagnosis.spectra)
     places = _places(diagnosis.spectra)
-    extra = _LEGEND_ROW * math.ceil(len(places.variants) / 4)
+    handles = [
+        Line2D([], [], color=color(n), marker=marker(n), linestyle="none")
+        for n in range(len(places.variants))
+    ]
+    labels = list(places.variants)
+    for label, handle in _keys(any(row.bounds for row in rows)).items():
+        labels.append(label)
+        handles.append(handle)
+    extra = _LEGEND_ROW * math.ceil(len(labels) / 4)
     figure = new_figure(look, 3 * _PANEL_HEIGHT + extra)
     grid = figure.subplots(3, 2, squeeze=False, sharex=True)
     for column, (hessian, name) in enumerate(HESSIANS.items()):
@@ -81,12 +97,24 @@ def draw_conditioning(
         grid[:, 0], ("Eigenvalues", "Condition number", "Condition number, damped"), strict=True
     ):
         axes.set_ylabel(text)
-    handles = [
-        Line2D([], [], color=color(n), marker=marker(n), linestyle="none")
-        for n in range(len(places.variants))
-    ]
-    legend_below(figure, handles, places.variants)
+    legend_below(figure, handles, labels)
     return figure
+
+
+def _keys(bounds: bool) -> dict[str, Line2D]:
+    """What the marks are, for the legend.
+
+    :param bounds: whether there are hollow ones.
+    """
+    found = {
+        "median": Line2D([], [], color=GREY, marker="o", linestyle="none"),
+        "quartiles": Line2D([], [], color=GREY, linewidth=_THICK),
+        "range": Line2D([], [], color=GREY, linewidth=_THIN),
+    }
+    if bounds:
+        hollow = Line2D([], [], color=GREY, marker="o", linestyle="none", markerfacecolor="none")
+        found["lower bound"] = hollow
+    return found
 
 
 def _places(spectra: Sequence[BlockSpectrum]) -> _Places:
@@ -111,10 +139,10 @@ def _draw_spectra(axes: Axes, rows: Sequence[Summary], places: _Places) -> None:
 def _draw_range(
     axes: Axes, x: float, ends: tuple[float, float], quantiles: Sequence[float], hue: int
 ) -> None:
-    axes.plot([x, x], ends, color=color(hue), linewidth=1.0, gid="range")
+    axes.plot([x, x], ends, color=color(hue), linewidth=_THIN, gid="range")
     if quantiles:
         _, _, low, median, high, _, _ = quantiles
-        axes.plot([x, x], [low, high], color=color(hue), linewidth=3.2, gid="quartiles")
+        axes.plot([x, x], [low, high], color=color(hue), linewidth=_THICK, gid="quartiles")
         axes.plot([x], [median], color=color(hue), marker=marker(hue), gid="median")
 
 
@@ -143,13 +171,14 @@ def _draw_conditions(axes: Axes, rows: Sequence[Summary], places: _Places, key: 
 def _label_blocks(axes: Axes, places: _Places) -> None:
     count = max(places.blocks.values())
     step = max(1, math.ceil(count / _MAX_TICKS))
-    axes.set_xticks(range(1, count + 1, step))
+    shown = range(1, count + 1, step)
+    axes.set_xticks(shown, [plain_text(places.name(number), _MAX_LABEL) for number in shown])
     axes.set_xlim(0.5, count + 0.5)
     axes.set_xlabel("Block")
 
 
 def _draw_data(diagnosis: Diagnosis, look: Look) -> Figure:
-    figure = new_figure(look, 2.6)
+    figure = new_figure(look, 2.6 + _LEGEND_ROW)
     axes = figure.subplots()
     for number, one in enumerate(diagnosis.data):
         found = one.figures
@@ -161,4 +190,6 @@ def _draw_data(diagnosis: Diagnosis, look: Look) -> Figure:
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylabel("Eigenvalues of X X⊤")
+    keys = _keys(bounds=False)
+    legend_below(figure, list(keys.values()), list(keys))
     return figure
