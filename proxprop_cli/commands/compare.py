@@ -13,6 +13,7 @@ from proxprop_cli.output import Output
 if TYPE_CHECKING:
     from engine.config import RunConfig
     from engine.sweep_plan import Row
+    from proxprop_cli.advice import Given
 
 _SHORT = {"tau": "method.tau", "tau_theta": "method.tau_theta", "method": "method.name"}
 
@@ -69,6 +70,7 @@ def compare(
     at the end, and at a training loss that all have reached. Runs are trained one at a time, so
     that their times can be compared; --max-seconds gives all the same time.
     """
+    from proxprop_cli.advice import advise
     from proxprop_cli.engines import chosen
     from proxprop_cli.sweeping import How, plan_and_start
 
@@ -81,10 +83,12 @@ def compare(
         "seed": seed,
     }
     presets = preset or ["digits-mlp"]
-    rows = _rows(presets, set_, methods, variant or [], settings)
+    rows, given = _rows(presets, set_, methods, variant or [], settings)
+    output = Output(as_json=as_json)
+    advise(given, output)
     how = How(
         store=opt.open_runs(runs_dir),
-        output=Output(as_json=as_json),
+        output=output,
         data_dir=data_dir,
         jobs=jobs,
         plain=plain,
@@ -104,8 +108,9 @@ def _rows(
     methods: str,
     variants: list[str],
     settings: dict[str, Any],
-) -> list[Row]:
+) -> tuple[list[Row], list[Given]]:
     from engine.sweep_plan import Row
+    from proxprop_cli.advice import Given
     from proxprop_cli.lists import parse_names
 
     names = parse_names(methods, "--methods") if methods.strip() else ()
@@ -113,14 +118,16 @@ def _rows(
     contenders += [(name, name, settings) for name in names]
     contenders += [_variant(text, settings) for text in variants]
     rows: list[Row] = []
+    given: list[Given] = []
     for preset in presets:
         for label, method, values in contenders:
             config: RunConfig = opt.build_config(preset, assignments, method, values)
             shown = label if len(presets) == 1 else f"{preset} {label}"
             rows.append(Row(shown, config, (config.method.tau,)))
+            given.append(Given(preset, config, opt.keys_of(assignments, values)))
     if not rows:
         raise ConfigError("--methods: expected at least one method or --variant")
-    return rows
+    return rows, given
 
 
 def _variant(text: str, settings: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -254,6 +254,16 @@ def find(store: Runs, ref: str) -> Run | Sweep:
     return store.find(meant[0] if meant else ref)
 
 
+def find_run(store: Runs, ref: str, command: str) -> Run:
+    """The run that a person means, for a command that takes one; a sweep is refused."""
+    from engine.run import Run
+
+    found = find(store, ref)
+    if isinstance(found, Run):
+        return found
+    raise ConfigError(f"{found.id} is a {found.kind}; {command} takes one run")
+
+
 def find_all(store: Runs, refs: Sequence[str]) -> list[Run | Sweep]:
     """What a person means by each of these, each once."""
     found: dict[str, Run | Sweep] = {}
@@ -286,6 +296,12 @@ def build_config(
     # a run may be resumed from another folder
     root = str(home_expanded(config.data.root).absolute())
     return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+
+
+def keys_of(assignments: Sequence[str] | None, values: Mapping[str, Any]) -> list[str]:
+    """The dotted keys that a person gave, by ``--set`` and by options of their own."""
+    options = [key for key, value in values.items() if value is not None]
+    return [*parse_assignments(assignments or []), *options]
 
 
 def parse_assignments(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:

@@ -34,9 +34,11 @@ def show_preset(
 ) -> None:
     """Show the whole configuration that a preset gives, defaults included, as YAML."""
     from engine.config import dump
+    from proxprop_cli.advice import Given, advise
 
     config = opt.build_config(preset, set_, method, {})
     output = Output(as_json=as_json)
+    advise([Given(preset, config, opt.keys_of(set_, {}))], output)
     output.document(config.model_dump(mode="json"))
     if not as_json:
         for line in dump(config).splitlines():

@@ -73,6 +73,7 @@ def reproduce(
     """
     from engine.experiments import EXPERIMENTS
     from engine.sweep_plan import plan_sweep
+    from proxprop_cli.advice import Given, advise
     from proxprop_cli.sweeping import How
 
     found = EXPERIMENTS.get(experiment)
@@ -93,6 +94,8 @@ def reproduce(
     first = rows[0].config.seed
     sweep = plan_sweep(found.preset, rows, range(first, first + seeds), kind=found.kind)
     output = Output(as_json=as_json)
+    keys = opt.keys_of(set_, {})
+    advise([Given(found.preset, row.config, keys) for row in rows], output, step_sizes=False)
     store = opt.open_runs(runs_dir)
     how = How(store, output, data_dir, jobs=jobs, plain=True, detach=False, tell=False)
     folder = report_dir or Path(f"proxprop-{found.name}")

@@ -72,6 +72,7 @@ def sweep_tau(
     goes on where the sweep was left: no run is trained twice. In a terminal this opens the
     dashboard; 'proxprop export SWEEP' writes the table as CSV.
     """
+    from proxprop_cli.advice import Given, advise
     from proxprop_cli.engines import chosen
     from proxprop_cli.lists import parse_names, parse_numbers
     from proxprop_cli.sweeping import How, plan_and_start
@@ -90,9 +91,12 @@ def sweep_tau(
         for method in parse_names(methods, "--methods")
         for row in _rows(preset, set_, method, settings, over, taus)
     ]
+    output = Output(as_json=as_json)
+    keys = opt.keys_of(set_, settings)
+    advise([Given(preset, row.config, keys) for row in rows], output, step_sizes=False)
     how = How(
         store=opt.open_runs(runs_dir),
-        output=Output(as_json=as_json),
+        output=output,
         data_dir=data_dir,
         jobs=jobs,
         plain=plain,

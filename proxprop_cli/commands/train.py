@@ -37,27 +37,26 @@ def train(
     Metrics of every step are kept up to step 100,000 (log.full_steps), from there on of every 10th,
     beyond a million steps of every 100th, and so on.
     """
-    config = opt.build_config(
-        preset,
-        set_,
-        method,
-        {
-            "method.tau": tau,
-            "method.tau_theta": tau_theta,
-            "epochs": epochs,
-            "max_seconds": max_seconds,
-            "batch_size": batch_size,
-            "seed": seed,
-            "device": device,
-            "name": name,
-        },
-    )
+    values = {
+        "method.tau": tau,
+        "method.tau_theta": tau_theta,
+        "epochs": epochs,
+        "max_seconds": max_seconds,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": device,
+        "name": name,
+    }
+    config = opt.build_config(preset, set_, method, values)
     from proxprop_cli import sitting
+    from proxprop_cli.advice import Given, advise
     from proxprop_cli.job import job
 
     output = Output(as_json=as_json)
     with job() as team:
         sitting.check_started(team, detach=detach)
+        if team.rank == 0:
+            advise([Given(preset, config, opt.keys_of(set_, values))], output)
         sitting.prepare(config, data_dir, output, team)
         if team.rank:
             sitting.follow(team, data_dir)
