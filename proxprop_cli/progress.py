@@ -1,7 +1,10 @@
-"""How far data and training have come: a bar for data in a terminal, lines elsewhere."""
+"""How far data, training and measuring have come: bars and lines that move in a terminal, lines
+elsewhere."""
 
 from __future__ import annotations
 
+import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +23,7 @@ from proxprop_cli.output import Output, console, duration, number, percent, scor
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.status import Status
 
     from engine.config import RunConfig
 
@@ -76,6 +80,51 @@ class DataProgress:
             self._bar.update(self._task, completed=done, total=total)
             if total is not None and done >= total:
                 self.close()
+
+
+class Doing:
+    """What is being done, where a piece of it may take minutes: a line in a terminal; elsewhere one
+    every so many seconds, from a thread of its own."""
+
+    def __init__(self, output: Output, *, every: float = 10.0) -> None:
+        self._output = output
+        self._every = every
+        self._what = ""
+        self._began = time.monotonic()
+        self._status: Status | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._tell_again, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._output.terminal():
+            self._status = console(stderr=True).status("")
+            self._status.start()
+        else:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        if self._status is not None:
+            self._status.stop()
+        else:
+            self._thread.join()
+
+    def __call__(self, what: str) -> None:
+        """Tell what is next."""
+        self._what = what
+        if self._status is not None:
+            self._status.update(what)
+
+    def _tell_again(self) -> None:
+        while not self._over.wait(self._every):
+            if self._what:
+                self._output.note(f"{self._what}, {duration(time.monotonic() - self._began)} …")
 
 
 class RunProgress:

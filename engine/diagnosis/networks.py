@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from engine.data import Dataset
 from engine.diagnosis.blocks import Block, block_inputs, detach_statistics, linear_map, split
 from engine.diagnosis.descent import descent_angles
 from engine.diagnosis.local_hessians import Measured, input_hessian, weight_hessian
-from engine.diagnosis.results import Angle, BlockSpectrum, Diagnosis
+from engine.diagnosis.results import HESSIANS, Angle, BlockSpectrum, Diagnosis
 from engine.errors import CheckpointError, ConfigError
 from engine.losses import targets
 from engine.methods import Batch
@@ -35,6 +35,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 """What is different from the plain network of the same widths."""
 INITIAL = "initial"
 Weights = Mapping[str, Tensor]
+_Measure = Callable[[Block, Tensor], Measured]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def diagnose(
 
     :param dataset: on ``device``, which must have float64.
     :param samples: size of the mini-batch; fewer where there are not so many.
-    :param progress: told of every network before it is measured.
+    :param progress: told what is measured next.
     :raises ConfigError: a network does not fit the samples, or is none that can be taken apart.
     :raises CheckpointError: the weights are of another network.
     """
@@ -152,11 +153,16 @@ def diagnose(
     count = min(samples, len(dataset.train))
     indices = torch.arange(count, device=device)
     for subject in subjects:
-        if progress is not None:
-            progress(f"{subject.variant}, seed {subject.config.seed}")
+        network = f"{subject.variant}, seed {subject.config.seed}"
+
+        def told(what: str, network: str = network) -> None:
+            if progress is not None:
+                progress(f"{network}: {what}")
+
         inputs, labels = dataset.batch(dataset.train, indices)
         batch = Batch(indices, inputs, targets(subject.config.loss, inputs, labels))
-        spectra += _spectra(subject, dataset, batch, device)
+        spectra += _spectra(subject, dataset, batch, device, told)
+        told("directions")
         found, note = _angles(subject, dataset, batch, device)
         angles += found
         if note and note not in notes:
@@ -165,19 +171,26 @@ def diagnose(
 
 
 def _spectra(
-    subject: Subject, dataset: Dataset, batch: Batch, device: torch.device
+    subject: Subject,
+    dataset: Dataset,
+    batch: Batch,
+    device: torch.device,
+    told: Callable[[str], None],
 ) -> list[BlockSpectrum]:
     config = subject.config
     model = detach_statistics(_network(subject, dataset, device, MethodConfig(name="backprop")))
     stem, blocks = split(model.double().requires_grad_(False))
     method = config.method
+    inputs = block_inputs(stem, blocks, batch.inputs.double())
     found = []
-    for block, given in zip(blocks, block_inputs(stem, blocks, batch.inputs.double()), strict=True):
-        measured: Sequence[tuple[Any, Measured, float]] = (
-            ("W", weight_hessian(block, given), _beta(method, block, given)),
-            ("z", input_hessian(block, given), 1 / method.back_matching.target_tau),
+    for number, (block, given) in enumerate(zip(blocks, inputs, strict=True), 1):
+        measures: Sequence[tuple[Literal["W", "z"], _Measure, float]] = (
+            ("W", weight_hessian, _beta(method, block, given)),
+            ("z", input_hessian, 1 / method.back_matching.target_tau),
         )
-        for hessian, one, beta in measured:
+        for hessian, measure, beta in measures:
+            told(f"{HESSIANS[hessian]} of block {number} of {len(blocks)}")
+            one = measure(block, given)
             figures = one.spectrum.figures(beta, one.samples)
             found.append(
                 BlockSpectrum(

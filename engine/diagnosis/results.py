@@ -77,6 +77,13 @@ class Angle:
     below (Frerix et al., Prop. 4); 1 for explicit layers, None for methods without that theory."""
     beta: float | None
 
+    @property
+    def degrees(self) -> float:
+        """The angle itself."""
+        if not math.isfinite(self.cosine):
+            return math.nan
+        return math.degrees(math.acos(min(max(self.cosine, -1.0), 1.0)))
+
 
 @dataclass(frozen=True, slots=True)
 class DataSpectrum:
@@ -111,6 +118,7 @@ class Diagnosis:
                     "variant": row.variant,
                     "block": row.block,
                     "hessian": row.hessian,
+                    "beta": row.one.figures.beta,
                     **{key: asdict(value) for key, value in row.statistics.items()},
                 }
                 for row in summarise(self.spectra)
@@ -189,16 +197,35 @@ def summarise(spectra: Sequence[BlockSpectrum]) -> list[Summary]:
     return rows
 
 
-def angle_summary(angles: Sequence[Angle]) -> list[tuple[Angle, Statistic, Statistic | None]]:
-    """By variant and layer: one of its angles, statistics of cosine and bound."""
+@dataclass(frozen=True, slots=True)
+class AngleSummary:
+    """The angle of one layer over seeds.
+
+    :ivar one: of the first seed, for what does not depend on it.
+    """
+
+    one: Angle
+    degrees: Statistic
+    cosine: Statistic
+    bound: Statistic | None
+
+
+def angle_summary(angles: Sequence[Angle]) -> list[AngleSummary]:
+    """Means and intervals over seeds, by variant and layer."""
     groups: dict[tuple[str, str], list[Angle]] = {}
     for one in angles:
         groups.setdefault((one.variant, one.layer), []).append(one)
     rows = []
     for members in groups.values():
         bounds = [one.bound for one in members if one.bound is not None]
-        cosine = statistic([one.cosine for one in members])
-        rows.append((members[0], cosine, statistic(bounds) if bounds else None))
+        rows.append(
+            AngleSummary(
+                members[0],
+                statistic([one.degrees for one in members]),
+                statistic([one.cosine for one in members]),
+                statistic(bounds) if bounds else None,
+            )
+        )
     return rows
 
 

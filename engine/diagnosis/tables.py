@@ -32,9 +32,41 @@ SPECTRA_COLUMNS = (
     "least > 0",
     "log10 cond",
     "log10 damped",
+    "beta",
 )
-ANGLE_COLUMNS = ("variant", "layer", "cosine", "bound", "beta")
-DATA_COLUMNS = ("pixels", "order", "rank", "largest", "smallest", "least > 0", "cond", "damped")
+ANGLE_COLUMNS = ("variant", "layer", "angle", "cosine", "at least", "beta")
+DATA_COLUMNS = (
+    "pixels",
+    "order",
+    "rank",
+    "largest",
+    "smallest",
+    "least > 0",
+    "cond",
+    "damped",
+    "beta",
+)
+
+_SPECTRUM = (
+    "order: rows of the matrix · rank: eigenvalues that are not zero but for rounding",
+    "least > 0: the smallest of these · cond: largest over least > 0",
+    "damped: (largest + beta)/(smallest + beta), the smallest of all, zeros included",
+)
+_SPECTRA = (
+    "H_W, H_z: J^T J, with J the derivatives of a block's output by its weights and by its input",
+    *_SPECTRUM,
+    "beta: of H_W as method.damping has it, by default 1/method.tau_theta, and of H_z "
+    "1/method.back_matching.target_tau;",
+    "both for every block and method, also where the method itself damps nothing",
+)
+_BOUNDS = "≥, ≤: from a few steps of Lanczos, which come to the ends of a spectrum from within"
+ANGLE_LEGEND = (
+    "angle, cosine: between a layer's direction and its gradient",
+    "at least: what theory has the cosine of an exact step not be below, 1 for explicit layers",
+    "beta: the damping of the layer's step",
+)
+DATA_LEGEND = (*_SPECTRUM, "beta: 1/method.tau_theta")
+"""As that of :func:`spectra_legend`."""
 
 
 def spectra_rows(diagnosis: Diagnosis) -> list[list[str]]:
@@ -60,22 +92,30 @@ def spectra_rows(diagnosis: Diagnosis) -> list[list[str]]:
                 ("≤ " if row.bounds else "") + _text(row.statistics.get("smallest_nonzero")),
                 bound + _text(row.statistics.get("log10_condition"), "{:.2f}"),
                 bound + _text(row.statistics.get("log10_damped"), "{:.2f}"),
+                format_number(figures.beta),
             ]
         )
     return rows
+
+
+def spectra_legend(diagnosis: Diagnosis) -> tuple[str, ...]:
+    """What the columns are, in a few lines for whoever sees them for the first time."""
+    by_lanczos = any(one.figures.method == "lanczos" for one in diagnosis.spectra)
+    return (*_SPECTRA, _BOUNDS) if by_lanczos else _SPECTRA
 
 
 def angle_rows(diagnosis: Diagnosis) -> list[list[str]]:
     """A row per variant and layer."""
     return [
         [
-            one.variant,
-            one.layer,
-            _text(cosine, "{:.4f}"),
-            _text(bound),
-            "-" if one.beta is None else format_number(one.beta),
+            row.one.variant,
+            row.one.layer,
+            _text(row.degrees, "{:.1f}°"),
+            _text(row.cosine, "{:.4f}"),
+            _text(row.bound),
+            "-" if row.one.beta is None else format_number(row.one.beta),
         ]
-        for one, cosine, bound in angle_summary(diagnosis.angles)
+        for row in angle_summary(diagnosis.angles)
     ]
 
 
@@ -91,6 +131,7 @@ def data_rows(diagnosis: Diagnosis) -> list[list[str]]:
             _or_dash(one.figures.smallest_nonzero),
             _or_dash(one.figures.condition),
             format_number(one.figures.damped),
+            format_number(one.figures.beta),
         ]
         for one in diagnosis.data
     ]

@@ -11,7 +11,7 @@ import typer
 from engine.errors import ConfigError, StorageError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output
-from proxprop_cli.progress import DataProgress
+from proxprop_cli.progress import DataProgress, Doing
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _SAMPLES = 32
 _OF_PRESET = ("preset", "set_", "variants", "seeds", "method", "tau_theta")
 _OF_RUN = ("checkpoint",)
+_OF_DAMPING = ("method.tau_theta", "method.damping", "method.back_matching.target_tau")
+"""What condition numbers are damped with, whatever the method."""
 _OF_NETWORKS = ("variants", "seeds", "samples", "checkpoint", "method")
 
 
@@ -94,14 +96,21 @@ def diagnose(
     if run is not None:
         diagnosis = _of_run(run, checkpoint, samples, data, device, runs_dir, data_dir, output)
     else:
+        from proxprop_cli.advice import Given, advise
+
         config = opt.build_config(preset, set_, method, values)
+        keys = [key for key in opt.keys_of(set_, values) if key not in _OF_DAMPING]
+        advise([Given(preset, config, keys)], output, step_sizes=False)
         if data:
             diagnosis = _of_data(config, {}, data_dir, output)
         else:
             diagnosis = _of_preset(config, variants, seeds, samples, data_dir, output)
-    _tell(diagnosis, output)
-    _write(diagnosis, csv, figure, output)
+    from proxprop_cli.diagnosis_report import tell, write
+
+    tell(diagnosis, output)
+    # first: what was measured is not to be lost with a file that can not be written
     output.document(diagnosis.document())
+    write(diagnosis, csv, figure, output)
 
 
 def _refuse_strangers(context: typer.Context, has_run: bool, data: bool) -> None:
@@ -174,7 +183,7 @@ def _of_run(
 ) -> Diagnosis:
     from engine.diagnosis.networks import INITIAL, Subject, stored_weights, variant_of
 
-    run = opt.open_runs(runs_dir).find(ref)
+    run = opt.find_run(opt.open_runs(runs_dir), ref, "diagnose")
     config = run.config()
     if device is not None:
         from engine.config import validate
@@ -215,18 +224,15 @@ def _measure(
         "device": str(device),
     }
 
-    def progress(what: str) -> None:
-        if output.terminal():
-            output.note(f"measuring {what} …")
-
-    return diagnose(
-        subjects,
-        dataset,
-        samples=samples,
-        device=device,
-        about={**about, **settings},
-        progress=progress,
-    )
+    with Doing(output) as progress:
+        return diagnose(
+            subjects,
+            dataset,
+            samples=samples,
+            device=device,
+            about={**about, **settings},
+            progress=progress,
+        )
 
 
 def _of_data(
@@ -265,48 +271,3 @@ def _load(config: RunConfig, data_dir: Path | None, output: Output) -> tuple[Dat
             config.data, device=device, cache_dir=data_dir or default_data_dir(), progress=progress
         )
     return dataset, device
-
-
-def _tell(diagnosis: Diagnosis, output: Output) -> None:
-    from engine.diagnosis.tables import (
-        ANGLE_COLUMNS,
-        DATA_COLUMNS,
-        SPECTRA_COLUMNS,
-        angle_rows,
-        data_rows,
-        spectra_rows,
-    )
-
-    about = diagnosis.about
-    if diagnosis.data:
-        from engine.diagnosis.data_spectrum import NORMALISATIONS
-
-        output.line(f"X X^T over {about['samples']:,} training samples of {about['data']}")
-        output.table(DATA_COLUMNS, data_rows(diagnosis))
-        for name, meaning in NORMALISATIONS.items():
-            output.line(f"{name}: {meaning}")
-        return
-    where = "at initialisation" if about["at"] == "initial" else f"at step {about['step']}"
-    output.line(f"local Hessians {where}, {about['samples']} samples of {about['data']}")
-    output.table(SPECTRA_COLUMNS, spectra_rows(diagnosis))
-    if diagnosis.angles:
-        output.line()
-        output.line(f"directions of {about['method']} and the gradient")
-        output.table(ANGLE_COLUMNS, angle_rows(diagnosis))
-    for note in diagnosis.notes:
-        output.note(note)
-
-
-def _write(diagnosis: Diagnosis, csv: Path | None, figure: Path | None, output: Output) -> None:
-    if csv is not None:
-        from engine.diagnosis.tables import write_csv
-
-        output.line(f"wrote {write_csv(csv, diagnosis):,} rows to {csv}")
-    if figure is not None:
-        from engine.figures.conditioning import draw_conditioning
-        from engine.figures.style import file_format, render, styled, write_figure
-
-        with styled():
-            content = render(draw_conditioning(diagnosis), file_format(figure))
-        write_figure(figure, content)
-        output.line(f"wrote {figure}")

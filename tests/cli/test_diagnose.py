@@ -3,11 +3,16 @@ from __future__ import annotations
 import csv
 import json
 import stat
+import time
 
 import pytest
 
+from engine.errors import StorageError
 from engine.runs import Runs
+from proxprop_cli.output import Output
+from proxprop_cli.progress import Doing
 from tests.cli.terminal import no_file
+from tests.dashboard.sweep_helper import make_comparison
 
 SMALL = ["--set", "model.hidden=[64,64]", "--set", "data.train_samples=100", "--samples", "8"]
 
@@ -74,6 +79,9 @@ def test_table(cli):
     assert "1: 64 → 64, relu" in answer.out
     assert " ± " in answer.out
     assert "directions of exact and the gradient" in answer.out
+    assert "°" in answer.out
+    assert "at least: " in answer.out
+    assert "beta: of H_W as method.damping has it" in answer.out
 
 
 def test_a_variant_that_this_network_has_not_is_left_out(cli):
@@ -159,6 +167,7 @@ def test_data(cli, tmp_path):
     picture = tmp_path / "a.png"
     answer = cli("diagnose", "--data", "--json", "-o", str(picture))
     assert answer.code == 0
+    assert "X X^T" not in answer.err  # no heading where there is no table
     found = {one["normalisation"]: one["figures"] for one in answer.json["data"]}
     assert list(found) == ["raw", "unit", "centred", "standardize", "sample-centred"]
     assert found["raw"]["largest"] == pytest.approx(16**2 * found["unit"]["largest"])
@@ -166,3 +175,46 @@ def test_data(cli, tmp_path):
     text = cli("diagnose", "--data").out
     assert "X X^T over " in text
     assert "standardize: centred, divided by" in text
+
+
+def test_what_was_measured_is_told_before_files_are_written(cli, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise StorageError("no room")
+
+    monkeypatch.setattr("engine.diagnosis.tables.write_csv", refuse)
+    answer = cli("diagnose", *SMALL, "--seeds", "1", "--json", "--csv", str(tmp_path / "a.csv"))
+    assert answer.code == 6
+    assert answer.json["spectra"]
+    assert answer.err.strip().endswith("no room")
+    assert "local Hessians" not in answer.err
+
+
+def test_one_run_is_taken(cli, tmp_path):
+    make_comparison(tmp_path / "runs", ("exact",), 1, id="comparison-562")
+    for ref in ("comparison-562", "comparison"):
+        answer = cli("diagnose", ref)
+        assert answer.code == 2
+        assert "comparison-562 is a comparison; diagnose takes one run" in answer.err
+
+
+class TestDoing:
+    def test_a_line_every_so_often_where_it_is_piped(self, capsys):
+        with Doing(Output(), every=0.01) as doing:
+            doing("block 3 of 9")
+            time.sleep(0.1)
+        said = capsys.readouterr().err.splitlines()
+        assert said
+        assert all(line.startswith("block 3 of 9, ") for line in said)
+
+    def test_what_is_quick_is_silent(self, capsys):
+        with Doing(Output()) as doing:
+            doing("block 1 of 1")
+        assert capsys.readouterr().err == ""
+
+
+def test_every_hessian_of_every_block_is_told(cli, monkeypatch):
+    told = []
+    monkeypatch.setattr(Doing, "__call__", lambda _, what: told.append(what))
+    assert cli("diagnose", *SMALL, "--seeds", "1").code == 0
+    expected = [f"{h} of block {n} of 3" for n in (1, 2, 3) for h in ("H_W", "H_z")]
+    assert told == [f"plain, seed 0: {what}" for what in (*expected, "directions")]

@@ -18,7 +18,15 @@ from engine.diagnosis.results import (
     from_document,
     summarise,
 )
-from engine.diagnosis.tables import angle_rows, data_rows, spectra_rows, write_csv
+from engine.diagnosis.tables import (
+    ANGLE_LEGEND,
+    DATA_LEGEND,
+    angle_rows,
+    data_rows,
+    spectra_legend,
+    spectra_rows,
+    write_csv,
+)
 from engine.errors import StorageError
 from engine.figures.conditioning import draw_conditioning
 from engine.figures.style import artists, render, styled
@@ -106,19 +114,38 @@ def test_tables():
     rows = spectra_rows(DIAGNOSIS)
     assert rows[0] == [
         *("plain", "1: 4 → 2, relu", "H_W", "8", "6"),
-        *("20.0", "0.200", "2.00", "0.70"),
+        *("20.0", "0.200", "2.00", "0.70", "5.00"),
     ]
     # bounds are told as that, and that fewer samples were taken
     assert rows[1][2:] == [
         *("H_z (2 samples)", "8", "-"),
-        *("≥ 20.0", "≤ 0.200", "≥ 2.00", "≥ 0.70"),
+        *("≥ 20.0", "≤ 0.200", "≥ 2.00", "≥ 0.70", "5.00"),
     ]
     assert angle_rows(DIAGNOSIS) == [
-        ["plain", "1", "-", "0.100", "20.0"],
-        ["plain", "3", "1.0000", "-", "-"],
+        ["plain", "1", "-", "-", "0.100", "20.0"],
+        ["plain", "3", "0.0°", "1.0000", "-", "-"],
     ]
     (row,) = data_rows(Diagnosis({}, data=(DataSpectrum("unit", 9, FIGURES),)))
-    assert row == ["unit", "8", "6", "20.0", "0", "0.200", "100", "5.00"]
+    assert row == ["unit", "8", "6", "20.0", "0", "0.200", "100", "5.00", "5.00"]
+
+
+def test_every_column_that_needs_it_is_explained():
+    told = "\n".join((*spectra_legend(DIAGNOSIS), *ANGLE_LEGEND))
+    terms = ("H_W", "H_z", "order", "rank", "least > 0", "cond", "damped", "beta", "≥", "at least")
+    assert all(term in told for term in terms)
+    whole = replace(DIAGNOSIS, spectra=(spectrum(),))
+    assert "≥" not in "\n".join(spectra_legend(whole))
+    assert {"damped", "beta"} <= {text.partition(":")[0] for text in DATA_LEGEND}
+
+
+def test_the_damping_is_in_the_document():
+    rows = DIAGNOSIS.document()["summary"]
+    assert [row["beta"] for row in rows] == [5.0, 5.0, 5.0]
+
+
+def test_angles_in_degrees():
+    assert Angle("plain", 0, "1", 0.5, None, None).degrees == pytest.approx(60)
+    assert Angle("plain", 0, "1", 1 + 1e-12, None, None).degrees == 0
 
 
 def test_csv(tmp_path):
@@ -161,9 +188,27 @@ def test_figure():
         assert len(artists(spectra, "median")) == 2
         assert [axes.get_yscale() for axes in figure.axes] == ["log"] * 6
         texts = [text.get_text() for text in figure.legends[0].get_texts()]
-        assert texts == ["plain", "skip"]
+        keys = ["median", "quartiles", "range"]
+        assert texts == ["plain", "skip", *keys, "lower bound"]
         assert conditions.get_ylabel() == "Condition number"
         assert damped.get_xlabel() == "Block"
         assert render(figure, "png")[:4] == b"\x89PNG"
         data = Diagnosis({}, data=(DataSpectrum("unit", 9, FIGURES),))
-        assert len(artists(draw_conditioning(data).axes[0], "range")) == 1
+        figure = draw_conditioning(data)
+        assert len(artists(figure.axes[0], "range")) == 1
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == keys
+
+
+def test_blocks_are_called_as_in_the_table():
+    def blocks(variant, *names):
+        return [replace(spectrum(variant=variant), block=name) for name in names]
+
+    def labels(*spectra):
+        with styled():
+            axes = draw_conditioning(Diagnosis({}, spectra=spectra)).axes[-1]
+        return [text.get_text() for text in axes.get_xticklabels()]
+
+    plain = blocks("plain", "1", "3", "5")
+    assert labels(*plain) == ["1", "3", "5"]
+    # batch normalisation shifts the numbers of modules
+    assert labels(*plain, *blocks("batch-norm", "1", "4", "7")) == ["1", "3/4", "5/7"]
