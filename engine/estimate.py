@@ -25,7 +25,8 @@ def estimate_seconds(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Seconds that a run will take here, evaluations included, its time limit respected.
+    """Seconds that a run will take here by the clock while nothing else runs, evaluations included,
+    its time limit respected. With several threads it takes as many times more of the processor.
 
     Measured on a few steps and a piece of the data after one step to warm up; the weights are
     those of a fresh network, and a step that diverges later takes as long as any.

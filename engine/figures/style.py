@@ -166,6 +166,7 @@ class _PowerOfTen(LogFormatterMathtext):
     def __call__(self, x: float, pos: int | None = None) -> str:
         if not super().__call__(x, pos) or not x > 0:
             return ""
+        assert self.axis is not None
         low, high = sorted(self.axis.get_view_interval())
         if low > 0.001 * (1 - _NEAR) and high < 10_000:
             return f"{x:g}"

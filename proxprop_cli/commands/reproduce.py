@@ -161,7 +161,8 @@ def _train(experiment: Experiment, sweep: Sweep, configs: list[RunConfig], how: 
         seconds = _estimate(sweep, configs, missing, threads, how) / jobs
         how.output.note(
             f"{sum(missing.values())} of {len(sweep.cells)} runs to be trained, about "
-            f"{duration(seconds)} if none diverges; Ctrl-C stops, the same command goes on"
+            f"{duration(seconds)} if none diverges and nothing else uses this machine; "
+            "Ctrl-C stops, the same command goes on"
         )
     return Exit(start(sweep, configs, how))
 
