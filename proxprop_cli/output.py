@@ -63,7 +63,12 @@ class Output:
         watched = sys.stdout.isatty() and sys.stderr.isatty()
         return watched and os.environ.get("TERM") != "dumb"
 
+    def draws(self) -> bool:
+        """Whether the dashboard can be shown there: as text of UTF-8 only."""
+        return self.terminal() and not self.as_json and is_utf8()
 
+
+UTF8_REMEDY = "set LANG to a UTF-8 locale, such as C.UTF-8: the charts are drawn in Braille"
 _TEXT_COLUMNS = (
     "id",
     "name",
@@ -82,6 +87,16 @@ _TEXT_COLUMNS = (
     "layer",
     "pixels",
 )
+
+
+def encoding() -> str:
+    """What standard output is written in."""
+    return (sys.stdout.encoding or "unknown").lower()
+
+
+def is_utf8() -> bool:
+    """Whether that is UTF-8, by any of its names."""
+    return encoding().replace("-", "").replace("_", "") == "utf8"
 
 
 def console(*, stderr: bool, width: int | None = None) -> Console:

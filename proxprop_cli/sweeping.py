@@ -116,7 +116,7 @@ def go_on(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
         how.output.line(f"{sweep.id} is trained in the background; its output goes to {log}")
         how.output.document({"sweep": sweep.id, "pid": process.pid, "log": str(log)})
         return Exit.OK
-    if not how.plain and not how.output.as_json and how.output.terminal():
+    if not how.plain and how.output.draws():
         from proxprop_cli.watching import sweep_and_watch
 
         return sweep_and_watch(sweep, folder, how, *extra)

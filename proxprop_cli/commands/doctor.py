@@ -12,7 +12,7 @@ import typer
 from proxprop_cli import __version__, sitting
 from proxprop_cli.commands import options as opt
 from proxprop_cli.exit_codes import Exit
-from proxprop_cli.output import Output, console
+from proxprop_cli.output import UTF8_REMEDY, Output, console, encoding, is_utf8
 
 if TYPE_CHECKING:
     from engine.health import Finding
@@ -68,16 +68,15 @@ def _terminal() -> Finding:
     """What the dashboard has to draw with."""
     from engine.health import Finding
 
-    encoding = (sys.stdout.encoding or "unknown").lower()
+    letters = encoding()
     if not sys.stdout.isatty():
-        return Finding("terminal", "note", f"none here ({encoding}): commands print lines")
+        return Finding("terminal", "note", f"none here ({letters}): commands print lines")
     columns, lines = shutil.get_terminal_size()
     colors = "no colours" if "NO_COLOR" in os.environ else console(stderr=False).color_system
     text = f"{os.environ.get('TERM', 'no TERM')}, {columns}x{lines}, {colors or 'no colours'}"
-    text += f", {encoding}"
-    if encoding.replace("-", "") != "utf8":
-        fix = "set LANG to a UTF-8 locale, such as C.UTF-8: the charts are drawn in Braille"
-        return Finding("terminal", "wrong", text, fix)
+    text += f", {letters}"
+    if not is_utf8():
+        return Finding("terminal", "wrong", text, UTF8_REMEDY)
     if os.environ.get("TERM") in (None, "dumb"):
         return Finding("terminal", "note", text, "set TERM, such as xterm-256color")
     if columns < _LEAST_SIZE[0] or lines < _LEAST_SIZE[1]:

@@ -103,7 +103,7 @@ def resume(
         if detach:
             sitting.detach(found, data_dir, output, *extra)
             return
-        if not plain and not as_json and team.size == 1 and output.terminal():
+        if not plain and team.size == 1 and output.draws():
             from proxprop_cli.watching import train_and_watch
 
             code = train_and_watch(

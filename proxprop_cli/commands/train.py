@@ -71,7 +71,7 @@ def train(
     if detach:
         sitting.detach(run, data_dir, output)
         return
-    if not plain and not as_json and output.terminal():
+    if not plain and output.draws():
         from proxprop_cli.watching import train_and_watch
 
         code = train_and_watch(run, data_dir, output, fail_on_divergence=fail_on_divergence)
