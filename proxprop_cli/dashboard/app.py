@@ -7,15 +7,17 @@ import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
 
 from engine.errors import ProxPropError
 from engine.runs import Runs
-from proxprop_cli.dashboard.messages import RunsChosen, RunsWanted, SweepChosen
+from proxprop_cli.dashboard.messages import DiagnosisWanted, RunsChosen, RunsWanted, SweepChosen
 from proxprop_cli.dashboard.palette import (
     FEW_COLORS,
     LIGHT_TERMINAL,
@@ -37,17 +39,28 @@ class Dashboard(App[None]):
     :param runs: the folder.
     :param shown: ids of the runs to begin with; none: the list.
     :param sweep: id of a sweep to begin with instead.
+    :param data_dir: folder of data sets, for what is measured from here; None: the default one.
     """
 
+    # Textual's own would leave without a question, whatever a screen has this key for
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+q", "quit", "Quit", show=False)]
     TITLE = "proxprop"
 
-    def __init__(self, runs: Runs, shown: Sequence[str] = (), *, sweep: str | None = None) -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        shown: Sequence[str] = (),
+        *,
+        sweep: str | None = None,
+        data_dir: Path | None = None,
+    ) -> None:
         # without this Textual shows NO_COLOR as shades of grey
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
         self.ansi_theme_light = LIGHT_TERMINAL
         self._runs = runs
         self._shown = tuple(shown)
         self._sweep = sweep
+        self._data_dir = data_dir
 
     def on_mount(self) -> None:
         """Open the first screen; restore the terminal when told to end."""
@@ -118,6 +131,12 @@ class Dashboard(App[None]):
             self.notify(printable(str(error)), severity="error", markup=False)
             return
         self.push_screen(LiveScreen(members))
+
+    def on_diagnosis_wanted(self, message: DiagnosisWanted) -> None:
+        """Show what was measured, or measure it."""
+        from proxprop_cli.dashboard.screens.diagnosis import DiagnosisScreen
+
+        self.push_screen(DiagnosisScreen(message.run, self._data_dir))
 
     def on_runs_wanted(self, message: RunsWanted) -> None:
         """Open the list."""

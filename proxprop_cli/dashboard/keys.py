@@ -8,6 +8,8 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.widget import Widget
 
+from proxprop_cli.dashboard.screens.live_base import RunsScreen
+
 NAMES = {
     "question_mark": "?",
     "slash": "/",
@@ -31,10 +33,10 @@ _MOVES = ("zoom", "pan", "shift", "reset")
 _GROUPS = (
     ("Training", ("pause", "go_on", "stop")),
     ("Runs", ("open", "select", "filter", "unfold", "export", "delete", "choose")),
-    ("Diagnosis", ("diagnose", "measure")),
+    ("Diagnosis", ("diagnose", "measure", "measure_start")),
     ("Curves", ("x_axis", "log_y", "log_x", "smooth", "band", "metric", "switch", *_MOVES)),
-    ("Pictures", ("images", "epoch", "browse")),
-    ("Panes", (_PANE, "next_pane", "enlarge")),
+    ("Pictures", ("images", "epoch", "rows", "samples")),
+    ("Panes", (_PANE, "next_pane", "focus_next", "enlarge")),
     ("Everywhere", ("runs", "back", "leave", "quit", "show_help", "command_palette")),
 )
 _OTHERS = "More"
@@ -90,25 +92,31 @@ def base_of(action: str) -> str:
 def key_groups(screen: Screen[object]) -> list[tuple[str, list[KeyRow]]]:
     """Headings, and the keys below each: those of the screen, then those of its panes.
 
-    What Textual's own widgets do with keys, such as its field for text, is left out.
+    What Textual's own widgets do with keys, such as its field for text, is left out, and so is what
+    the runs of the screen have nothing for.
     """
     own = [
         binding
         for source in type(screen).__mro__
         if source.__module__.startswith(_OURS)
         for binding in vars(source).get("BINDINGS", [])
-        if isinstance(binding, Binding)
+        if isinstance(binding, Binding) and not _is_of_no_use(screen, binding)
     ]
     rows = _rows([*own, Binding("ctrl+p", "command_palette", "Everything by name")])
     heading_of = {action: heading for heading, actions in _GROUPS for action in actions}
     found: dict[str, list[KeyRow]] = {heading: [] for heading, _ in _GROUPS}
     for row in rows:
         found.setdefault(heading_of.get(row.action, _OTHERS), []).append(row)
-    # a pane that is there twice is told of once
-    for pane in {type(pane): pane for pane in screen.query("*") if _is_pane(pane)}.values():
-        of_pane = [one for one in vars(type(pane))["BINDINGS"] if isinstance(one, Binding)]
-        found.setdefault(_place(pane), []).extend(_rows(of_pane))
+    panes = [pane for pane in screen.query("*") if _is_pane(pane)]
+    for kind in dict.fromkeys(map(type, panes)):
+        of_kind = [one for one in vars(kind)["BINDINGS"] if isinstance(one, Binding)]
+        alike = [pane for pane in panes if type(pane) is kind]
+        found.setdefault(_place(alike), []).extend(_rows(of_kind))
     return [(heading, listed) for heading, listed in found.items() if listed]
+
+
+def _is_of_no_use(screen: Screen[object], binding: Binding) -> bool:
+    return isinstance(screen, RunsScreen) and bool(screen.why_not(base_of(binding.action)))
 
 
 def _is_pane(widget: Widget) -> bool:
@@ -116,9 +124,12 @@ def _is_pane(widget: Widget) -> bool:
     return ours and widget.can_focus and bool(vars(type(widget)).get("BINDINGS"))
 
 
-def _place(pane: Widget) -> str:
-    title = str(pane.border_title or "").partition(_BETWEEN)[0]
-    return f"In {title}" if title else _PLACES.get(type(pane).__name__, _OTHERS)
+def _place(panes: list[Widget]) -> str:
+    """What panes of one kind are called: one by its title."""
+    title = str(panes[0].border_title or "").partition(_BETWEEN)[0]
+    if title and len(panes) == 1:
+        return f"In {title}"
+    return _PLACES.get(type(panes[0]).__name__, _OTHERS)
 
 
 def _rows(bindings: list[Binding]) -> list[KeyRow]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from textual.message import Message
 
+from engine.run import Run
 from proxprop_cli.dashboard.views import Place
 
 
@@ -41,4 +42,12 @@ class RunsWanted(Message):
 
     def __init__(self, *, filtering: bool = False) -> None:
         self.filtering = filtering
+        super().__init__()
+
+
+class DiagnosisWanted(Message):
+    """A person wants to see how well conditioned a run is."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
         super().__init__()

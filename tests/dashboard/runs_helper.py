@@ -129,3 +129,8 @@ async def until(pilot: Any, condition: Any, seconds: float = 20.0) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < end, "waited in vain"
         await pilot.pause(0.02)
+
+
+def notices(app: Any) -> list[str]:
+    """What the app has said in a corner."""
+    return [note.message for note in app._notifications]

@@ -15,12 +15,13 @@ import pytest
 from engine.diagnosis.kept import keep
 from engine.diagnosis.results import Angle, BlockSpectrum, Diagnosis, Figures
 from engine.runs import Runs
+from engine.store import StoreWriter
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.screens.diagnosis import DiagnosisScreen
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.widgets.notice import Notice
 from proxprop_cli.dashboard.widgets.table import Table
-from tests.dashboard.runs_helper import in_app, make_run, until
+from tests.dashboard.runs_helper import in_app, make_run, notices, until
 from tests.dashboard.test_looks import compare, ids, look
 
 FIGURES = Figures(
@@ -57,9 +58,18 @@ DIAGNOSIS = Diagnosis(
 SIZES = [(60, 14), (80, 24), (200, 60)]
 
 
-def opened(root, script, size=(100, 30), run=None):
+def measurable(root, **options):
+    """A run with something to measure."""
+    run = make_run(root, **options)
+    with StoreWriter(run.database) as writer:
+        row = {"reason": "end", "epoch": 4, "best": True}
+        writer.add_checkpoint(40, tensors_sha256="0" * 64, json_sha256="0" * 64, **row)
+    return run
+
+
+def opened(root, script, size=(100, 30), run=None, data_dir=None):
     """The screen on a run, opened by its key."""
-    run = run or make_run(root)
+    run = run or measurable(root)
 
     async def go(pilot):
         await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
@@ -67,7 +77,7 @@ def opened(root, script, size=(100, 30), run=None):
         await until(pilot, lambda: isinstance(pilot.app.screen, DiagnosisScreen))
         await script(pilot, pilot.app.screen)
 
-    in_app(Dashboard(Runs(root), [run.id]), go, size)
+    in_app(Dashboard(Runs(root), [run.id], data_dir=data_dir), go, size)
 
 
 def said(screen):
@@ -116,11 +126,72 @@ def test_measures_where_nothing_was_kept(tmp_path, child):
         assert said(screen) == ""
         assert screen._begun is None
 
-    run = make_run(root)
+    run = measurable(root)
     opened(root, script, run=run)
     arguments = json.loads((tmp_path / "arguments").read_text())
     assert arguments[:4] == ["-m", "proxprop_cli", "diagnose", run.id]
     assert arguments[4:] == ["--checkpoint", "latest", "--json", "--dir", str(root.resolve())]
+
+
+def test_the_folder_of_data_sets_is_handed_on(tmp_path, child, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    child(
+        f"pathlib.Path({str(tmp_path)!r}, 'arguments').write_text(json.dumps(sys.argv[1:]))\n"
+        f"print({json.dumps(DIAGNOSIS.document())!r})"
+    )
+
+    async def script(pilot, screen):
+        await until(pilot, lambda: screen._begun is None)
+
+    opened(tmp_path / "runs", script, data_dir=Path("sets"))
+    arguments = json.loads((tmp_path / "arguments").read_text())
+    assert arguments[-2:] == ["--data-dir", str(tmp_path / "sets")]
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24)])
+def test_without_a_checkpoint_the_start_can_be_measured(tmp_path, child, size):
+    child(f"print({json.dumps(DIAGNOSIS.document())!r}) if 'initial' in sys.argv else sys.exit(4)")
+    root = tmp_path / "runs"
+    run = make_run(root, status="diverged", diverged=(30, "the loss is not finite"))
+
+    async def script(pilot, screen):
+        await until(pilot, lambda: said(screen) == "no checkpoint: i measures the initial weights")
+        await pilot.pause()
+        assert "i At start" in look(pilot.app).splitlines()[-1]
+        await pilot.press("i")
+        await until(pilot, lambda: len(screen.query_one("#spectra", Table).keys) == 4)
+        assert said(screen) == ""
+
+    opened(root, script, size, run)
+
+
+def test_a_store_that_can_not_be_read_is_said(tmp_path, child):
+    child(f"print({json.dumps(DIAGNOSIS.document())!r})")
+    root = tmp_path / "runs"
+    run = measurable(root)
+
+    async def script(pilot, screen):
+        await until(pilot, lambda: screen._begun is None)
+        run.database.write_bytes(b"nonsense" * 2000)
+        await pilot.press("r")
+        await until(pilot, lambda: "can not be measured" in said(screen))
+
+    opened(root, script, run=run)
+
+
+@pytest.mark.parametrize("size", [(60, 20), (30, 12)])
+def test_a_long_error_is_not_cut(tmp_path, child, size):
+    words = [f"word{n}" for n in range(20)]
+    child(f"sys.stderr.write({' '.join(words)!r}); sys.exit(3)")
+
+    async def script(pilot, screen):
+        await until(pilot, lambda: "word19" in said(screen))
+        await pilot.pause()
+        shown = look(pilot.app)
+        assert all(word in shown for word in words)
+        assert "Help" in shown.splitlines()[-1]
+
+    opened(tmp_path / "runs", script, size)
 
 
 def test_again_and_of_the_start(tmp_path, child):
@@ -130,7 +201,7 @@ def test_again_and_of_the_start(tmp_path, child):
         f"open({str(log)!r}, 'a').write(sys.argv[6] + chr(10))\n"
         f"print({json.dumps(DIAGNOSIS.document())!r})"
     )
-    run = make_run(root)
+    run = measurable(root)
     keep(run, DIAGNOSIS)
 
     async def script(pilot, screen):
@@ -219,7 +290,7 @@ def test_a_program_that_can_not_be_started(tmp_path, monkeypatch):
 def test_a_damaged_file_is_said_and_measured_anew(tmp_path, child):
     child(f"print({json.dumps(DIAGNOSIS.document())!r})")
     root = tmp_path / "runs"
-    run = make_run(root)
+    run = measurable(root)
     (run.path / "diagnosis.json").write_text("{")
 
     async def script(pilot, screen):
@@ -233,8 +304,9 @@ def test_several_runs_are_not_measured(tmp_path):
 
     async def script(pilot):
         await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
+        await until(pilot, lambda: pilot.app.screen.are_known)
         await pilot.press("c")
-        await pilot.pause(0.1)
+        await until(pilot, lambda: notices(pilot.app) == ["conditioning: one run at a time"])
         assert isinstance(pilot.app.screen, LiveScreen)
 
     in_app(Dashboard(Runs(tmp_path), [run.id for run in runs]), script)

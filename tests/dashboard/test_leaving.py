@@ -17,6 +17,7 @@ from proxprop_cli.dashboard.sweep_status import SweepFollower
 from proxprop_cli.dashboard.widgets.chart import Chart
 from tests.dashboard.runs_helper import in_app, make_run, trace, until
 from tests.dashboard.sweep_helper import a_grid, make_sweep
+from tests.dashboard.test_reconstructions import make_autoencoder
 
 
 @pytest.fixture
@@ -74,6 +75,29 @@ def test_quit_before_the_sweep_was_read(tmp_path, slow_disk, live):
             in_app(app, script)
     else:
         in_app(app, script)
+
+
+@pytest.mark.parametrize("above", [None, "q", "question_mark", "c", "i"])
+def test_no_key_leaves_a_live_run_without_a_question(tmp_path, above, monkeypatch):
+    """Whatever is above the run."""
+    monkeypatch.setattr("proxprop_cli.dashboard.screens.diagnosis.sys.executable", "/no/such")
+    make = make_autoencoder if above == "i" else make_run
+    run = make(tmp_path, status="running")
+
+    async def script(pilot):
+        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+        below = pilot.app.screen
+        if above:
+            await pilot.press(above)
+            await until(pilot, lambda: pilot.app.screen is not below)
+            await pilot.press("ctrl+q")
+            await until(pilot, lambda: pilot.app.screen is below)
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        assert not pilot.app._exit
+
+    with RunLock(run.lock_file):
+        in_app(Dashboard(Runs(tmp_path), [run.id]), script)
 
 
 @pytest.mark.parametrize("what", ["run", "sweep"])

@@ -34,7 +34,7 @@ class Choice(ModalScreen[str | None]):
     }
     Choice Static { width: 1fr; height: auto; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,c,ctrl+c", "cancel", "Cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,c,ctrl+c,ctrl+q", "cancel", "Cancel")]
 
     def __init__(self, question: str, answers: Sequence[tuple[str, str]]) -> None:
         super().__init__()

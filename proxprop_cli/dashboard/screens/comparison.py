@@ -46,16 +46,8 @@ class ComparisonScreen(LiveScreen, SweepScreen):
         self.query_one("#header", RunHeader).refresh()
 
     # the styles of the live screen want it to be the first base, so these are named
-    action_pause = SweepScreen.action_pause
-    action_go_on = SweepScreen.action_go_on
-    action_stop = SweepScreen.action_stop
-    action_leave = SweepScreen.action_leave
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only what can be done now is offered."""
-        if action == "images":
-            return bool(self.autoencoders)
-        return SweepScreen.check_action(self, action, parameters)
+    training = SweepScreen.training
+    want = SweepScreen.want
 
     def _title(self, width: int) -> Text:
         return sweep_title(

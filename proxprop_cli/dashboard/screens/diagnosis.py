@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -22,13 +23,14 @@ from engine.diagnosis.results import HESSIANS, Diagnosis, Figures, from_document
 from engine.errors import StorageError
 from engine.numbers import format_number
 from engine.run import Run
+from engine.store_reader import StoreReader
 from proxprop_cli.dashboard.shorten import first_fitting
 from proxprop_cli.dashboard.widgets.key_line import KeyLine
 from proxprop_cli.dashboard.widgets.notice import Notice
 from proxprop_cli.dashboard.widgets.table import Column, Row, Table
 from proxprop_cli.output import duration, printable
 
-_SPECTRA = (
+SPECTRA = (
     Column("block", left=True),
     Column("", left=True),
     Column("order", rank=5),
@@ -39,7 +41,7 @@ _SPECTRA = (
     Column("damped", rank=1),
     Column("condition, a decade ━━━━", rank=6, left=True),
 )
-_ANGLES = (
+ANGLES = (
     Column("layer", left=True),
     Column("angle"),
     Column("cosine", rank=1),
@@ -51,10 +53,14 @@ _LOW = 16
 """Rows below which there is no room for the angles."""
 _GRACE_SECONDS = 2.0
 _MAX_WORDS = 4096
+_NO_CHECKPOINT = "no checkpoint: i measures the initial weights"
 
 
 class DiagnosisScreen(Screen[None]):
-    """Local Hessians and descent angles of one run; leaving it ends the measurement."""
+    """Local Hessians and descent angles of one run; leaving it ends the measurement.
+
+    :param data_dir: folder of data sets; None: the default one.
+    """
 
     DEFAULT_CSS = """
     DiagnosisScreen #title { height: 1; background: $panel; padding: 0 1; text-style: bold; }
@@ -65,18 +71,19 @@ class DiagnosisScreen(Screen[None]):
     DiagnosisScreen.low #angles { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "measure('latest')", "Measure", tooltip="Measure the newest checkpoint"),
-        Binding("i", "measure('initial')", "At start", tooltip="Measure the initial weights"),
+        Binding("r", "measure", "Measure", tooltip="Measure the newest checkpoint"),
+        Binding("i", "measure_start", "At start", tooltip="Measure the initial weights"),
         Binding("escape", "back", "Back", tooltip="Back; ends the measurement"),
-        Binding("q,ctrl+c", "back", "Back", show=False),
+        Binding("q,ctrl+c,ctrl+q", "back", "Back", show=False),
         Binding("question_mark", "app.show_help", "Help", tooltip="These keys"),
         Binding("f1", "app.show_help", "Help", show=False),
         Binding("tab,shift+tab", "app.focus_next", "The other table", show=False),
     ]
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, data_dir: Path | None = None) -> None:
         super().__init__()
         self._run = run
+        self._data_dir = data_dir
         self._process: asyncio.subprocess.Process | None = None
         self._measuring: asyncio.Task[None] | None = None
         self._begun: float | None = None
@@ -85,7 +92,7 @@ class DiagnosisScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Title, what is to be said, two tables, keys."""
         yield Static(id="title", markup=False)
-        yield Notice(id="notice")
+        yield Notice(whole=True, id="notice")
         yield Table("nothing measured yet", id="spectra")
         yield Table("", id="angles")
         yield KeyLine()
@@ -104,7 +111,7 @@ class DiagnosisScreen(Screen[None]):
             self._say(str(error), grave=True)
             kept = None
         if kept is None:
-            self.action_measure("latest")
+            self.action_measure()
         else:
             self._show(kept)
 
@@ -121,7 +128,15 @@ class DiagnosisScreen(Screen[None]):
         """To the run."""
         self.dismiss()
 
-    def action_measure(self, checkpoint: str) -> None:
+    def action_measure(self) -> None:
+        """Measure the newest checkpoint."""
+        self._begin("latest")
+
+    def action_measure_start(self) -> None:
+        """Measure the initial weights."""
+        self._begin("initial")
+
+    def _begin(self, checkpoint: str) -> None:
         """Measure, unless that is being done."""
         if self._begun is None:
             self._begun = time.monotonic()
@@ -132,7 +147,13 @@ class DiagnosisScreen(Screen[None]):
         root = str(self._run.path.parent.resolve())
         command = [sys.executable, "-m", "proxprop_cli", "diagnose", self._run.id]
         command += ["--checkpoint", checkpoint, "--json", "--dir", root]
+        if self._data_dir is not None:
+            command += ["--data-dir", str(self._data_dir.resolve())]
         try:
+            if checkpoint == "latest" and not await asyncio.to_thread(_has_checkpoint, self._run):
+                self._begun = None
+                self._say(_NO_CHECKPOINT)
+                return
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -142,9 +163,10 @@ class DiagnosisScreen(Screen[None]):
                 env={**os.environ, "TERM": "dumb"},
             )
             out, said = await self._process.communicate()
-        except OSError as error:
+        except (OSError, StorageError) as error:
             self._begun = None
-            self._say(f"can not be measured: {error.strerror}", grave=True)
+            cause = error.strerror if isinstance(error, OSError) else error
+            self._say(f"can not be measured: {cause}", grave=True)
             return
         self._begun = None
         if self._process.returncode:
@@ -183,7 +205,7 @@ class DiagnosisScreen(Screen[None]):
     def _show(self, diagnosis: Diagnosis) -> None:
         self._diagnosis = diagnosis
         self.query_one("#spectra", Table).show(
-            _SPECTRA,
+            SPECTRA,
             [
                 Row(
                     f"{one.block} {one.hessian}",
@@ -195,7 +217,7 @@ class DiagnosisScreen(Screen[None]):
         angles = self.query_one("#angles", Table)
         angles.empty = next(iter(diagnosis.notes), "")
         angles.show(
-            _ANGLES,
+            ANGLES,
             [
                 Row(
                     one.layer,
@@ -226,6 +248,11 @@ class DiagnosisScreen(Screen[None]):
             ]
         shown = first_fitting([printable(text) for text in texts], max(self.size.width - 2, 1))
         self.query_one("#title", Static).update(Text(shown))
+
+
+def _has_checkpoint(run: Run) -> bool:
+    with StoreReader(run.database) as reader:
+        return bool(reader.checkpoints())
 
 
 def _cells(figures: Figures) -> tuple[str, ...]:

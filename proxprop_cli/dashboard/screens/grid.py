@@ -51,13 +51,6 @@ class GridScreen(SweepScreen):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "pause", "Pause", tooltip="Pause: hold its runs between two steps"),
-        Binding("p", "go_on", "Resume", tooltip="Resume: go on after a pause"),
-        Binding("s", "stop", "Stop", tooltip="Stop; asks first, the state is kept"),
-        Binding("q", "leave", "Quit", tooltip="Leave: detach, stop or cancel"),
-        Binding("ctrl+c,ctrl+q", "leave", "Quit", show=False),
-        Binding("question_mark", "app.show_help", "Help", tooltip="These keys"),
-        Binding("f1", "app.show_help", "Help", show=False),
         Binding("escape", "back", "Back", tooltip="Back, or to the list of runs"),
         Binding("m", "switch", "Metric", tooltip="Training loss, or what validation came to"),
         Binding("e", "export", "Export", tooltip="Export: the grid, its runs or the screen"),

@@ -21,21 +21,12 @@ from proxprop_cli.dashboard.widgets.notice import Notice
 from proxprop_cli.dashboard.widgets.run_header import RunHeader
 from proxprop_cli.dashboard.widgets.table import Table
 
-_LEAVE = "Leave: detach, stop or cancel"
-
 
 class LiveScreen(ViewKeys, RunControl, LiveExports):
     """Shows runs, wherever they are trained."""
 
     CSS_PATH = "live.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "pause", "Pause", tooltip="Pause: hold between two steps"),
-        Binding("p", "go_on", "Resume", tooltip="Resume: go on after a pause"),
-        Binding("s", "stop", "Stop", tooltip="Stop; asks first, the state is kept"),
-        Binding("q", "leave", "Quit", tooltip=_LEAVE),
-        Binding("ctrl+c,ctrl+q", "leave", "Quit", tooltip=_LEAVE, show=False),
-        Binding("question_mark", "app.show_help", "Help", tooltip="These keys"),
-        Binding("f1", "app.show_help", "Help", show=False),
         Binding("escape", "runs", "Runs", tooltip="The list of runs"),
         Binding("x", "x_axis", "Axis", tooltip="x: step, epoch, wall time, process time, work"),
         Binding("y", "log_y", "Log", tooltip="Logarithmic y axis of the chart in use"),
@@ -115,6 +106,7 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
         """Show the runs as they are now."""
         self.views = message.views
         self.draw()
+        self.offer()
         self.leave_if_asked()
 
     def action_images(self) -> None:

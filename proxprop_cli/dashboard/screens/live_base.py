@@ -65,6 +65,24 @@ class RunsScreen(Screen[None]):
         return [view for view in self.views if view.is_known and not view.has_classes]
 
     @property
+    def are_known(self) -> bool:
+        """Whether all of them were read."""
+        return bool(self.views) and all(view.is_known for view in self.views)
+
+    @property
     def has_rows(self) -> bool:
         """Whether there are seeds to be drawn as one."""
         return self.several and any(member.place is not None for member in self.members)
+
+    def why_not(self, action: str) -> str:
+        """Why an action is not for these runs, whatever they do; else nothing."""
+        match action:
+            case "band" if not self.has_rows:
+                return "no seeds of a row here"
+            case "diagnose" if self.several:
+                return "conditioning: one run at a time"
+            case "images" if not self.autoencoders:
+                return "no autoencoder here"
+            case "metric" if not self.several:
+                return "only one run here"
+        return ""

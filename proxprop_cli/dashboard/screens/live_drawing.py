@@ -42,15 +42,12 @@ _HELD_OUT = (
     ("2 Loss", (("val_loss", "val"), ("test_loss", "test"))),
 )
 """Likewise, where there are no classes."""
-_OFFERED = ("pause", "go_on", "stop", "band", "images")
-"""Actions that can be done at times only."""
 _SMOOTHED = ("", " · smoothed", " · smoother")
 
 
 class Drawing(RunsScreen):
     """Shows the views; widgets redraw only where something differs."""
 
-    _offered: tuple[bool | None, ...] = ()
     _has_losses = False
     """Whether the second pane is known to show losses."""
 
@@ -79,11 +76,6 @@ class Drawing(RunsScreen):
         self._draw_table()
         self.draw_solver()
         self._draw_log()
-        offered = tuple(self.check_action(name, ()) for name in _OFFERED)
-        if offered != self._offered:
-            # the footer is made anew by this
-            self._offered = offered
-            self.refresh_bindings()
 
     def _draw_second(self) -> None:
         """Accuracies; where there are no classes, the losses of what was not trained on."""

@@ -8,21 +8,19 @@ from pathlib import Path
 
 from textual import work
 from textual.message import Message
-from textual.screen import Screen
 from textual.timer import Timer
 
 from engine.control import Desired
 from engine.errors import ConfigError, StorageError
 from engine.sweep_watch import SweepLook
-from proxprop_cli.dashboard.screens.choice import Choice
+from proxprop_cli.dashboard.screens.control import ControlScreen, Training
 from proxprop_cli.dashboard.sweep_status import SweepFollower, SweepStatus
-from proxprop_cli.output import printable
 
 POLL_SECONDS = 0.5
 """Time between two looks at the disk."""
 
 
-class SweepScreen(Screen[None]):
+class SweepScreen(ControlScreen):
     """A screen on one sweep; call :meth:`follow_sweep` when it is made.
 
     :ivar look: its cells, once they are known.
@@ -33,8 +31,6 @@ class SweepScreen(Screen[None]):
     look: SweepLook | None = None
     status: SweepStatus | None = None
     problem: str = ""
-    _leaves_then = False
-    """Whether it was left before it was known whether the sweep is live."""
 
     @dataclass
     class Looked(Message):
@@ -103,83 +99,30 @@ class SweepScreen(Screen[None]):
     def on_sweep_screen_looked(self, message: Looked) -> None:
         """Show what was found; what was known stays where nothing new can be read."""
         self.problem = message.problem
-        offered = [self.check_action(name, ()) for name in ("pause", "go_on", "stop")]
         new = message.look if message.look is not self.look else None
         if message.look is not None:
             self.look, self.status = message.look, message.status
         self.show_sweep(new)
-        if offered != [self.check_action(name, ()) for name in ("pause", "go_on", "stop")]:
-            self.refresh_bindings()
-        if self._leaves_then and (self.status is not None or self.problem):
-            self.action_leave()
+        self.offer()
+        self.leave_if_asked()
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only what can be done now is offered."""
+    @property
+    def training(self) -> Training | None:
+        """The sweep, once it is known whether anybody trains it."""
         status = self.status
-        match action:
-            case "pause":
-                return status is not None and status.runs_on
-            case "go_on":
-                return status is not None and status.live and not status.runs_on
-            case "stop":
-                return status is not None and status.live
-            case "diagnose":
-                return False
-        return True
+        if status is None:
+            return Training(self.sweep_id) if self.problem else None
+        return Training(self.sweep_id, status.live, status.runs_on, status.word == "starting")
 
-    def action_pause(self) -> None:
-        """Hold its runs between two steps."""
-        self._tell_sweep(Desired.PAUSED)
-
-    def action_go_on(self) -> None:
-        """Let it go on."""
-        self._tell_sweep(Desired.RUNNING)
-
-    def action_stop(self) -> None:
-        """Ask, then end it; the state of its runs is kept."""
-        question = f"Stop {self.sweep_id}? The state is kept; 'proxprop resume' goes on from it."
-
-        def answered(key: str | None) -> None:
-            if key == "s":
-                self._tell_sweep(Desired.STOPPED)
-
-        self.app.push_screen(Choice(question, [("s", "stop")]), answered)
-
-    def action_leave(self) -> None:
-        """Leave; where it is live, ask what is to become of it.
-
-        Who leaves before that is known waits for it, or leaves by a second time.
-        """
-        status = self.status
-        if status is None and not self.problem and not self._leaves_then:
-            self._leaves_then = True
-            return
-        self._leaves_then = False
-        if status is None or not (status.live or status.word == "starting"):
-            self.app.exit()
-            return
-
-        def answered(key: str | None) -> None:
-            if key == "s":
-                self._tell_sweep(Desired.STOPPED)
-            if key is not None:
-                self.app.exit()
-
-        goes_on = status.runs_on or status.word == "starting"
-        detach = "training goes on" if goes_on else "stays paused, in a process of its own"
-        answers = [("d", f"detach: {detach}"), ("s", "stop, the state is kept")]
-        self.app.push_screen(Choice(f"{self.sweep_id} is live.", answers), answered)
+    def want(self, desired: Desired, reason: str) -> None:
+        """Leave word for whoever trains it."""
+        try:
+            self._follower.folder.set_desired(desired, reason)
+        finally:
+            self.look_now()
 
     def hint(self) -> str:
         """How to go on with what nobody trains; else nothing."""
         if self.status is None or not self.status.waits:
             return ""
         return f"'proxprop resume {self.sweep_id}' goes on"
-
-    def _tell_sweep(self, desired: Desired) -> None:
-        reason = "asked to stop" if desired is Desired.STOPPED else ""
-        try:
-            self._follower.folder.set_desired(desired, reason)
-        except StorageError as error:
-            self.notify(printable(str(error)), severity="error", markup=False)
-        self.look_now()

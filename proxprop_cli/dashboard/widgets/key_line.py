@@ -26,6 +26,8 @@ _ORDER = {
     "back": "",
     "images": "",
     "epoch": "Epoch",
+    "rows": "Runs",
+    "samples": "Samples",
     "x_axis": "",
     "log_y": "",
     "enlarge": "Full",
@@ -39,18 +41,18 @@ _ORDER = {
     "pane": "Pane",
     "delete": "",
     "measure": "",
+    "measure_start": "",
     "unfold": "",
     "metric": "Metric",
     "reset": "Reset",
     "next_pane": "Next",
     "pan": "Pan",
-    "browse": "Samples",
     "shift": "Shift",
     "log_x": "Log-x",
 }
 """Actions in the order in which they are needed, with a short name where their own is long."""
 _SHOWN = {"zoom": "+/-", "pane": "1-5", "pan": "h/l", "shift": "j/k", "enlarge": "enter"}
-_SHOWN |= {"epoch": "b/f", "browse": "h/l"}
+_SHOWN |= {"epoch": "b/f", "rows": "j/k", "samples": "h/l"}
 """Keys of actions that several keys do, each with another argument, and one that is called so
 elsewhere."""
 

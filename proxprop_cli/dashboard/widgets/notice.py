@@ -1,4 +1,4 @@
-"""One line that is there only while there is something to say."""
+"""What is there only while there is something to say: one line, or as many as it takes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from proxprop_cli.output import printable
 
 
 class Notice(Widget):
-    """A line below the header."""
+    """A line below the header.
+
+    :param whole: wrap what is too long for a line instead of cutting it.
+    """
 
     DEFAULT_CSS = """
     Notice { height: 1; width: 1fr; padding: 0 1; background: $panel; display: none; }
     Notice.-told { display: block; }
+    Notice.-whole { height: auto; max-height: 50%; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, *, whole: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id, classes="-whole" if whole else None)
+        self._whole = whole
         self._told: tuple[tuple[str, ...], bool] = ((), False)
 
     def show(self, texts: Sequence[str], *, grave: bool) -> None:
@@ -32,10 +37,11 @@ class Notice(Widget):
         if told != self._told:
             self._told = told
             self.set_class(bool(texts), "-told")
-            self.refresh()
+            self.refresh(layout=self._whole)
 
     def render(self) -> Text:
         """As much as fits."""
         texts, grave = self._told
-        text = first_fitting(texts, self.size.width)
+        whole = self._whole and bool(texts)
+        text = texts[0] if whole else first_fitting(texts, self.size.width)
         return Text().append(text, style="bold red" if grave else "yellow")
