@@ -21,15 +21,18 @@ _STOP_SECONDS = 15.0
 _LAST_BYTES = 4096
 
 
-def open_dashboard(runs: Runs, shown: Sequence[str], *, sweep: str | None = None) -> int:
+def open_dashboard(
+    runs: Runs, shown: Sequence[str], data_dir: Path | None, *, sweep: str | None = None
+) -> int:
     """Show runs until a person leaves; gives the exit code.
 
     :param shown: ids; none: the list of runs.
+    :param data_dir: folder of data sets; None: the default one.
     :param sweep: id of a sweep to show instead.
     """
     from proxprop_cli.dashboard.app import Dashboard
 
-    app = Dashboard(runs, shown, sweep=sweep)
+    app = Dashboard(runs, shown, sweep=sweep, data_dir=data_dir)
     app.run()
     return app.return_code or Exit.OK
 
@@ -45,7 +48,7 @@ def train_and_watch(
     from proxprop_cli.sitting import spawn
 
     process, log = spawn(run, data_dir, *extra)
-    code = open_dashboard(Runs(run.path.parent), [run.id])
+    code = open_dashboard(Runs(run.path.parent), [run.id], data_dir)
     if code:
         return code
     return _report(run, process, log, output, fail_on_divergence)
@@ -60,7 +63,7 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
     from proxprop_cli.sweeping import report
 
     process, log = spawn(folder, how.data_dir, *extra)
-    code = open_dashboard(how.store, [], sweep=sweep.id)
+    code = open_dashboard(how.store, [], how.data_dir, sweep=sweep.id)
     if code:
         return code
     end = time.monotonic() + _STOP_SECONDS
