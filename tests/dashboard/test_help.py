@@ -6,10 +6,13 @@ import pytest
 from rich.cells import cell_len
 from textual.command import CommandList
 
+from engine.diagnosis.results import HESSIANS
 from engine.runs import Runs
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.keys import key_groups
+from proxprop_cli.dashboard.screens.diagnosis import ANGLES, SPECTRA, DiagnosisScreen
 from proxprop_cli.dashboard.screens.help import HelpScreen, key_table, keys_of
+from proxprop_cli.dashboard.words import words_of
 from tests.dashboard.runs_helper import in_app, make_run, until
 from tests.dashboard.sweep_helper import Made, make_comparison, make_sweep
 
@@ -21,22 +24,26 @@ def a_screen(root, kind):
     if kind == "grid":
         return Dashboard(Runs(root), sweep=make_sweep(root, [("exact", 1.0, 0, Made())]).id)
     run = make_run(root)
-    return Dashboard(Runs(root), [run.id] if kind == "live" else [])
+    return Dashboard(Runs(root), [run.id] if kind in ("live", "diagnosis") else [])
 
 
-KINDS = ["live", "list", "grid", "comparison"]
+KINDS = ["live", "list", "grid", "comparison", "diagnosis"]
 
 
-async def ready(pilot):
+async def ready(pilot, kind=""):
     await until(pilot, lambda: bool(pilot.app.screen.query("KeyLine")))
     await pilot.pause(0.2)
+    if kind == "diagnosis":
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DiagnosisScreen))
+        await pilot.pause(0.2)
     return pilot.app.screen
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_keys_of_this_screen_each_once_in_its_group(tmp_path, kind):
     async def script(pilot):
-        screen = await ready(pilot)
+        screen = await ready(pilot, kind)
         for heading, rows in key_groups(screen):
             names = [name for row in rows for name in row.shown.split()]
             assert len({*names} - {"·"}) == len([n for n in names if n != "·"]), heading
@@ -46,6 +53,7 @@ def test_only_keys_of_this_screen_each_once_in_its_group(tmp_path, kind):
         panes = {"live": ["In 3 Layers", "In 5 Log"], "list": ["In the list"]}
         panes["grid"] = ["In the grid"]
         panes["comparison"] = ["In 3 Runs", "In 5 Log"]
+        panes["diagnosis"] = ["In the list"]
         assert headings[-len(panes[kind]) :] == panes[kind]
         assert "Everywhere" in headings
         assert "More" not in headings  # whatever is new has a place
@@ -60,7 +68,7 @@ def test_only_keys_of_this_screen_each_once_in_its_group(tmp_path, kind):
 @pytest.mark.parametrize("size", [(40, 12), (60, 20), (200, 60)])
 def test_no_line_of_the_help_is_cut(tmp_path, kind, size):
     async def script(pilot):
-        screen = await ready(pilot)
+        screen = await ready(pilot, kind)
         await pilot.press("question_mark")
         await pilot.pause()
         assert isinstance(pilot.app.screen, HelpScreen)
@@ -76,7 +84,27 @@ def test_no_line_of_the_help_is_cut(tmp_path, kind, size):
     in_app(a_screen(tmp_path, kind), script, size)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_every_word_of_the_diagnosis_is_explained(tmp_path):
+    async def script(pilot):
+        screen = await ready(pilot, "diagnosis")
+        explained = " ".join(word for word, _ in words_of(screen))
+        columns = [*SPECTRA[2:-1], *ANGLES[1:2], *ANGLES[3:]]
+        for word in (*(column.title for column in columns), *HESSIANS.values()):
+            assert word in explained
+
+    in_app(a_screen(tmp_path, "diagnosis"), script)
+
+
+def test_no_key_that_these_runs_have_nothing_for(tmp_path):
+    async def script(pilot):
+        screen = await ready(pilot)
+        assert not {"b", "i", "v"} & {*dict(keys_of(screen))}
+        assert {"c", "e", "x"} < {*dict(keys_of(screen))}
+
+    in_app(a_screen(tmp_path, "live"), script)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "diagnosis"])
 def test_commands_have_the_names_of_the_key_line(tmp_path, kind):
     async def script(pilot):
         screen = await ready(pilot)

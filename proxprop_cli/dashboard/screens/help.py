@@ -14,16 +14,8 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from proxprop_cli.dashboard.keys import key_groups
-from proxprop_cli.dashboard.screens.live_base import RunsScreen
+from proxprop_cli.dashboard.words import words_of
 
-_WORDS = (
-    ("system", "order of the linear system, and its form"),
-    ("residual", "|(A'A + beta I)V - A'G| / |A'G| of the step taken"),
-    ("recurrence", "what CG believes it to be, iteration by iteration"),
-    ("angle", "between step and gradient; below 90 degrees descends"),
-    ("fallbacks", "solver failures that another method answered"),
-    ("x work", "multiplications of a step, in steps of BackProp"),
-)
 _WIDEST = 90
 _AROUND = 8
 """Columns of border, padding and scroll bar."""
@@ -43,7 +35,7 @@ class HelpScreen(ModalScreen[None]):
     HelpScreen Static { width: auto; height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,f1,q,enter,ctrl+c", "app.pop_screen", "Close")
+        Binding("escape,question_mark,f1,q,enter,ctrl+c,ctrl+q", "app.pop_screen", "Close")
     ]
 
     def __init__(self, of: Screen[object]) -> None:
@@ -83,8 +75,8 @@ def key_table(screen: Screen[object], width: int) -> Text:
     groups: list[tuple[str, Sequence[tuple[str, str]]]] = [
         (heading, [(row.shown, row.text) for row in rows]) for heading, rows in key_groups(screen)
     ]
-    if isinstance(screen, RunsScreen):
-        groups.append(("Words", _WORDS))
+    if words := words_of(screen):
+        groups.append(("Words", words))
     widest = max(len(keys) for _, rows in groups for keys, _ in rows)
     left = max(min(widest, _WIDEST_KEYS, width - 2 - _LEAST_TEXT), 1)
     right = max(width - left - 2, 1)
