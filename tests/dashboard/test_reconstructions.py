@@ -15,11 +15,12 @@ from engine.store import StoreWriter
 from proxprop_cli.dashboard.album import Album, PictureRow, epochs_of, rows_of, to_show
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.half_blocks import SCALES, cells_of, line_of, scaled
+from proxprop_cli.dashboard.screens.help import keys_of
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.screens.reconstructions import ReconstructionsScreen
 from proxprop_cli.dashboard.views import Place, RunView
 from proxprop_cli.dashboard.widgets.picture_wall import PictureWall, hang
-from tests.dashboard.runs_helper import in_app, make_run, until
+from tests.dashboard.runs_helper import in_app, make_run, notices, until
 
 SIDE = 16
 
@@ -273,6 +274,32 @@ class TestScreen:
 
         in_app(app, script, (200, 60))
 
+    def test_only_keys_that_bring_more_into_view(self, tmp_path):
+        runs = [make_autoencoder(tmp_path, id=id, seed=n) for n, id in enumerate("abcd")]
+        app = Dashboard(Runs(tmp_path), [run.id for run in runs])
+
+        def keys():
+            return {text for text in ("h/l Samples", "j/k Runs") if text in lines_of(app)[-1]}
+
+        async def script(pilot):
+            await opened(pilot, runs=4)
+            await until(pilot, lambda: "4 runs · 8 samples" in lines_of(app)[0])
+            assert keys() == set()
+            await pilot.resize_terminal(80, 24)
+            await until(pilot, lambda: "1 of 4 runs · 4 of 8 samples" in lines_of(app)[0])
+            await until(pilot, lambda: keys() == {"h/l Samples", "j/k Runs"})
+            await pilot.resize_terminal(40, 10)
+            await until(pilot, lambda: lines_of(app)[0].startswith(" 1 of 4 runs"))
+            await pilot.press("b")
+            await until(pilot, lambda: lines_of(app)[0] == " 1/4 runs · 4/8 samples · epoch 4 of 5")
+            await pilot.resize_terminal(200, 24)
+            await until(pilot, lambda: keys() == {"j/k Runs"})
+            await pilot.press("minus", "minus")
+            await until(pilot, lambda: "of 4 runs" not in lines_of(app)[0])
+            await until(pilot, lambda: keys() == set())
+
+        in_app(app, script, (200, 60))
+
     def test_without_colours(self, tmp_path, monkeypatch):
         monkeypatch.setenv("NO_COLOR", "1")
         run = make_autoencoder(tmp_path)
@@ -295,8 +322,9 @@ class TestScreen:
             await until(pilot, lambda: app.screen.views[0].series)
             await pilot.pause()
             assert "Images" not in lines_of(app)[-1]
+            assert "i" not in dict(keys_of(app.screen))
             await pilot.press("i")
-            await pilot.pause()
+            await until(pilot, lambda: notices(app) == ["no autoencoder here"])
             assert isinstance(app.screen, LiveScreen)
 
         in_app(app, script)

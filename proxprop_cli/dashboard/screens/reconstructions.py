@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.run import Run
 
 _POLL_SECONDS = 0.5
+_EARLIER = "An earlier epoch of those kept: 0, 1, 2, 4, 8, … and the last one"
 _NOTHING = "no reconstructions yet: they are made at every evaluation"
 
 
@@ -38,12 +39,12 @@ class ReconstructionsScreen(Screen[None]):
         Binding("i,q,ctrl+c,ctrl+q", "back", "Back", show=False),
         Binding("question_mark", "app.show_help", "Help", tooltip="These keys"),
         Binding("f1", "app.show_help", "Help", show=False),
-        Binding("b", "epoch(-1)", "Earlier", tooltip="An earlier epoch"),
+        Binding("b", "epoch(-1)", "Earlier", tooltip=_EARLIER),
         Binding("f", "epoch(1)", "Later", tooltip="A later one"),
-        Binding("h,left", "browse(0, -1)", "Samples before", show=False),
-        Binding("l,right", "browse(0, 1)", "Samples after these", show=False),
-        Binding("k,up", "browse(-1, 0)", "Runs above", show=False),
-        Binding("j,down", "browse(1, 0)", "Runs below", show=False),
+        Binding("k,up", "rows(-1)", "Runs above", show=False),
+        Binding("j,down", "rows(1)", "Runs below", show=False),
+        Binding("h,left", "samples(-1)", "Samples before", show=False),
+        Binding("l,right", "samples(1)", "Samples after these", show=False),
         Binding("plus,equals_sign", "zoom(1)", "Larger", show=False),
         Binding("minus", "zoom(-1)", "Smaller", show=False),
         Binding("r", "reset", "Show the newest, as large as fits", show=False),
@@ -90,8 +91,8 @@ class ReconstructionsScreen(Screen[None]):
         self._left.set()
 
     def on_resize(self) -> None:
-        """The title is cut to the width."""
-        self.call_after_refresh(self._write_title)
+        """There is other room for title and pictures."""
+        self.call_after_refresh(self._tell)
 
     @work(thread=True, exclusive=True)
     def _watch(self) -> None:
@@ -125,14 +126,26 @@ class ReconstructionsScreen(Screen[None]):
         self._epoch = None if to >= len(epochs) - 1 else epochs[to]
         self._show()
 
-    def action_browse(self, rows: int, samples: int) -> None:
-        """Bring other runs or samples into view."""
-        self.query_one(PictureWall).move(rows, samples)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What is all in view is not moved."""
+        if action not in ("rows", "samples"):
+            return True
+        wall = self.query_one(PictureWall)
+        seen, count = wall.seen_below if action == "rows" else wall.seen
+        return seen < count
+
+    def action_rows(self, by: int) -> None:
+        """Bring other runs into view."""
+        self.query_one(PictureWall).move(by, 0)
+
+    def action_samples(self, by: int) -> None:
+        """Bring other samples into view."""
+        self.query_one(PictureWall).move(0, by)
 
     def action_zoom(self, by: int) -> None:
         """Larger or smaller pictures."""
         self.query_one(PictureWall).zoom(by)
-        self._write_title()
+        self._tell()
 
     def action_reset(self) -> None:
         """The newest again, as large as fits."""
@@ -144,9 +157,11 @@ class ReconstructionsScreen(Screen[None]):
         problems = [shelf.problem for shelf in self._shelves if shelf.problem]
         rows = rows_of(self._shelves, self._epoch)
         self.query_one(PictureWall).show(rows, problems[0] if problems else _NOTHING)
-        self._write_title()
+        self._tell()
 
-    def _write_title(self) -> None:
+    def _tell(self) -> None:
+        """Bring title and keys up to date with what is in view."""
+        self.refresh_bindings()
         title = self.query_one("#pictures-title", Static)
         text = first_fitting([*map(printable, self._titles())], max(self.size.width - 2, 1))
         title.update(Text(text, style="bold"))
@@ -159,18 +174,18 @@ class ReconstructionsScreen(Screen[None]):
             return (what,)
         at = epochs[-1] if self._epoch is None else self._epoch
         wall = self.query_one(PictureWall)
-        number = _share(*wall.seen, "samples")
         newest = "" if self._epoch is None else f" of {epochs[-1]:g}"
         epoch = f"epoch {at:g}{newest}"
-        one = next(iter(self._runs.values())).id
-        run = one if len(self._runs) == 1 else _share(*wall.seen_below, "runs")
-        parts = [what, run, number, epoch]
-        return (
-            " · ".join(filter(None, parts)),
-            " · ".join([what, number, epoch]),
-            " · ".join([what, epoch]),
-            epoch,
-        )
+        samples = _share(*wall.seen, "samples")
+        if len(self._runs) == 1:
+            run = next(iter(self._runs.values())).id
+            parts = [(what, run, samples, epoch), (what, samples, epoch), (samples, epoch)]
+        else:
+            runs = _share(*wall.seen_below, "runs")
+            brief = [text.replace(" of ", "/") for text in (runs, samples)]
+            parts = [(what, runs, samples, epoch), (runs, samples, epoch)]
+            parts += [(*brief, epoch), (brief[0], epoch)]
+        return (*(" · ".join(part) for part in parts), epoch)
 
 
 def _share(seen: int, count: int, what: str) -> str:
