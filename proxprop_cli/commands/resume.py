@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
+from proxprop_cli.exit_codes import Exit
 from proxprop_cli.output import Output
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
+    from engine.parallel.team import Team
     from engine.run import Run
     from engine.runs import Runs
+    from engine.sweeps import Sweep
 
 
 def resume(
@@ -43,7 +49,6 @@ def resume(
     data_dir: opt.DataDirOption = None,
 ) -> None:
     """Let a run or a sweep go on: a paused one, or one that was stopped or interrupted."""
-    from engine.control import Desired
     from engine.run import Run
     from proxprop_cli import sitting
     from proxprop_cli.engines import chosen
@@ -51,6 +56,16 @@ def resume(
 
     where = chosen(engine, address, gpus)
     output = Output(as_json=as_json)
+    limits = {"epochs": epochs, "max_seconds": max_seconds}
+    asked = _Asked(
+        limits={key: value for key, value in limits.items() if value is not None},
+        plain=plain,
+        detach=detach,
+        fail_on_divergence=fail_on_divergence,
+        allow_inexact=allow_inexact,
+        as_told=as_told,
+        data_dir=data_dir,
+    )
     with job() as team:
         sitting.check_started(team, detach=detach)
         if team.rank:
@@ -58,79 +73,105 @@ def resume(
             return
         store = opt.open_runs(runs_dir)
         found = opt.find(store, run)
-        if not isinstance(found, Run):
-            if team.size > 1:
-                raise ConfigError(
-                    "the runs of a sweep are trained by one process each, without torchrun"
-                )
-            if epochs is not None or max_seconds is not None:
-                raise ConfigError(
-                    "a sweep's limits are part of it; start another with other limits"
-                )
-            if allow_inexact or fail_on_divergence:
-                option = "--allow-inexact" if allow_inexact else "--fail-on-divergence"
-                raise ConfigError(f"{option} is for runs; {found.id} is a sweep: leave it out")
-            from proxprop_cli.sweeping import How, resume_sweep
+        if isinstance(found, Run):
+            if jobs is not None or where.on_ray:
+                option = "--jobs" if jobs is not None else "--engine ray"
+                raise ConfigError(f"{option} is for sweeps; {run!r} is a run")
+            raise typer.Exit(_resume_run(found, store, asked, output, team))
+        _check_sweep(found, asked, team)
+        from proxprop_cli.sweeping import How, resume_sweep
 
-            how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach, engine=where)
-            raise typer.Exit(resume_sweep(found, how, as_told=as_told))
-        if jobs is not None or where.on_ray:
-            option = "--jobs" if jobs is not None else "--engine ray"
-            raise ConfigError(f"{option} is for sweeps; {run!r} is a run")
-        if epochs is not None or max_seconds is not None:
-            _refuse_cell(store, found)
-        if found.is_live():
-            if epochs is not None or max_seconds is not None:
-                raise ConfigError(f"run {found.id} is being trained; stop it to change its limits")
-            was = found.status()
-            found.set_desired(Desired.RUNNING)
-            output.line(f"run {found.id} {'goes on' if was == 'paused' else 'is running already'}")
-            _report(found, output)
-            return
-        status = found.status()
-        if status == "diverged":
-            raise ConfigError(f"run {found.id} diverged; start another with a smaller step size")
-        limits = _new_limits(found, epochs=epochs, max_seconds=max_seconds)
-        if status == "finished" and _has_reached(found, limits or found.config()):
-            output.line(f"run {found.id} is finished; --epochs extends it")
-            _report(found, output)
-            return
-        if not as_told:
-            found.set_desired(Desired.RUNNING)
-        extra = ["--allow-inexact"] if allow_inexact else []
-        extra += [] if epochs is None else ["--epochs", str(epochs)]
-        extra += [] if max_seconds is None else ["--max-seconds", str(max_seconds)]
-        if detach:
-            sitting.detach(found, data_dir, output, *extra)
-            return
-        if not plain and team.size == 1 and output.draws():
-            from proxprop_cli.watching import train_and_watch
+        how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach, engine=where)
+        raise typer.Exit(resume_sweep(found, how, as_told=as_told))
 
-            code = train_and_watch(
-                found, data_dir, output, *extra, fail_on_divergence=fail_on_divergence
-            )
-            raise typer.Exit(code)
-        code = sitting.train(
-            found,
-            data_dir,
-            output,
-            fail_on_divergence=fail_on_divergence,
-            allow_inexact=allow_inexact,
-            limits=limits,
-            team=team,
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The options of the command.
+
+    :ivar limits: new ones, by key of the configuration.
+    :ivar as_told: leave what a person wants of it as it is.
+    """
+
+    limits: Mapping[str, int | float]
+    plain: bool
+    detach: bool
+    fail_on_divergence: bool
+    allow_inexact: bool
+    as_told: bool
+    data_dir: Path | None
+
+
+def _check_sweep(sweep: Sweep, asked: _Asked, team: Team) -> None:
+    """See that nothing is asked of a sweep that only a run can do.
+
+    :raises ConfigError: something is.
+    """
+    if team.size > 1:
+        raise ConfigError("the runs of a sweep are trained by one process each, without torchrun")
+    if asked.limits:
+        raise ConfigError("a sweep's limits are part of it; start another with other limits")
+    if asked.allow_inexact or asked.fail_on_divergence:
+        option = "--allow-inexact" if asked.allow_inexact else "--fail-on-divergence"
+        raise ConfigError(f"{option} is for runs; {sweep.id} is a sweep: leave it out")
+
+
+def _resume_run(run: Run, store: Runs, asked: _Asked, output: Output, team: Team) -> int:
+    """Let a paused run go on, or train what is left of one; gives the exit code."""
+    from engine.control import Desired
+    from proxprop_cli import sitting
+
+    if asked.limits:
+        _refuse_cell(store, run)
+    if run.is_live():
+        if asked.limits:
+            raise ConfigError(f"run {run.id} is being trained; stop it to change its limits")
+        was = run.status()
+        run.set_desired(Desired.RUNNING)
+        output.line(f"run {run.id} {'goes on' if was == 'paused' else 'is running already'}")
+        _report(run, output)
+        return Exit.OK
+    status = run.status()
+    if status == "diverged":
+        raise ConfigError(f"run {run.id} diverged; start another with a smaller step size")
+    limits = _new_limits(run, asked.limits)
+    if status == "finished" and _has_reached(run, limits or run.config()):
+        output.line(f"run {run.id} is finished; --epochs extends it")
+        _report(run, output)
+        return Exit.OK
+    if not asked.as_told:
+        run.set_desired(Desired.RUNNING)
+    extra = ["--allow-inexact"] if asked.allow_inexact else []
+    for key, value in asked.limits.items():
+        extra += [f"--{key.replace('_', '-')}", str(value)]
+    if asked.detach:
+        sitting.detach(run, asked.data_dir, output, *extra)
+        return Exit.OK
+    if not asked.plain and team.size == 1 and output.draws():
+        from proxprop_cli.watching import train_and_watch
+
+        return train_and_watch(
+            run, asked.data_dir, output, *extra, fail_on_divergence=asked.fail_on_divergence
         )
-        raise typer.Exit(code)
+    return sitting.train(
+        run,
+        asked.data_dir,
+        output,
+        fail_on_divergence=asked.fail_on_divergence,
+        allow_inexact=asked.allow_inexact,
+        limits=limits,
+        team=team,
+    )
 
 
-def _new_limits(run: Run, **limits: int | float | None) -> RunConfig | None:
+def _new_limits(run: Run, limits: Mapping[str, int | float]) -> RunConfig | None:
     """The run's configuration with other limits, if any were given."""
     from engine.config import validate
 
-    given: dict[str, Any] = {key: value for key, value in limits.items() if value is not None}
-    if not given:
+    if not limits:
         return None
     config = run.config()
-    extended = validate({**config.model_dump(mode="json"), **given}, source="resume")
+    extended = validate({**config.model_dump(mode="json"), **limits}, source="resume")
     if extended.epochs < config.epochs:
         raise ConfigError(
             f"epochs: run {run.id} has {config.epochs} already; give more, found {extended.epochs}"
