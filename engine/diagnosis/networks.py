@@ -106,7 +106,7 @@ def stored_weights(run: Run, which: str) -> tuple[int, Weights]:
         rows = reader.checkpoints()
     if not rows:
         raise CheckpointError(
-            f"run {run.id} has no checkpoint yet; --checkpoint {INITIAL} takes its start"
+            f"run {run.id} has no checkpoint; --checkpoint {INITIAL} takes its start"
         )
     if which == "latest":
         meant = rows[:1]

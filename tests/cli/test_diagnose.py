@@ -132,7 +132,7 @@ def test_a_run_without_a_checkpoint(cli, tmp_path, trained):
     run = Runs(tmp_path / "runs").create(trained.config())
     answer = cli("diagnose", run.id)
     assert answer.code == 4
-    assert "has no checkpoint yet; --checkpoint initial takes its start" in answer.err
+    assert "has no checkpoint; --checkpoint initial takes its start" in answer.err
     assert cli("diagnose", run.id, "--checkpoint", "initial", "--samples", "4").code == 0
 
 
