@@ -36,3 +36,24 @@ class AlwaysRun:
     def stop_reason(self) -> str:
         """Nobody asked."""
         return ""
+
+
+class Word:
+    """A control that is told what to do, by a signal or from elsewhere; a stop is for good."""
+
+    def __init__(self) -> None:
+        self._desired = Desired.RUNNING
+        self._reason = ""
+
+    def hear(self, desired: Desired, reason: str) -> None:
+        """Take what is wanted now."""
+        if self._desired is not Desired.STOPPED:
+            self._reason, self._desired = reason, desired
+
+    def desired(self) -> Desired:
+        """What the run should do now."""
+        return self._desired
+
+    def stop_reason(self) -> str:
+        """Why it should stop."""
+        return self._reason

@@ -12,7 +12,7 @@ import torch
 
 from engine.checkpoint import Snapshot
 from engine.config import DataConfig, RunConfig, brief
-from engine.control import AlwaysRun, Control, Desired
+from engine.control import Control, Desired
 from engine.data import Dataset, Progress, load_dataset, prepare
 from engine.devices import check_settings, choose_device
 from engine.errors import CheckpointError, ConfigError, StorageError, StorageFullError
@@ -114,17 +114,18 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
             run.give_room_back()
 
 
-def follow(team: Team, data_dir: Path) -> None:
+def follow(team: Team, data_dir: Path, control: Control) -> None:
     """Train what rank 0 sits over, and keep nothing of it.
 
     :param data_dir: where data sets are kept on this machine.
+    :param control: a stop here is one of all.
     :raises ConfigError: the configuration does not fit this machine.
     :raises DataError: the data are not there.
     :raises TeamError: another process has gone.
     """
     config, state = orders.take(team)
-    sitting = Sitting(AlwaysRun(), lambda event: None, data_dir, team=team)
-    for _ in _trainer(config, sitting, sitting.control, state).events():
+    sitting = Sitting(control, lambda event: None, data_dir, team=team)
+    for _ in _trainer(config, sitting, control, state).events():
         pass
 
 

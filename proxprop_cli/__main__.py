@@ -63,13 +63,20 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: Exit) -> int:
-    if code == Exit.USAGE and launched().rank:
+    if code == Exit.USAGE and _follows():
         return code  # rank 0 has the same options, and says the same
     line = " ".join(message.splitlines())
     if len(line) > _LONGEST:
         line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
     Output().note(f"proxprop: {line}")
     return code
+
+
+def _follows() -> bool:
+    try:
+        return launched().rank > 0
+    except ProxPropError:
+        return False
 
 
 if __name__ == "__main__":

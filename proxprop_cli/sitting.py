@@ -36,11 +36,16 @@ def check_started(team: Team, *, detach: bool) -> None:
 def follow(team: Team, data_dir: Path | None) -> None:
     """Train here what rank 0 trains and keeps, until it ends.
 
+    A SIGTERM here, on a machine that is taken away, stops all.
+
     :raises TeamError: another process has gone.
     """
+    from engine.control import Desired, Word
     from engine.session import follow
 
-    follow(team, data_dir or default_data_dir())
+    word = Word()
+    signal.signal(signal.SIGTERM, lambda *_: word.hear(Desired.STOPPED, "SIGTERM"))
+    follow(team, data_dir or default_data_dir(), word)
 
 
 def prepare(config: RunConfig, data_dir: Path | None, output: Output, team: Team = ALONE) -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -89,14 +90,22 @@ def _set_environment(*, own: bool) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if own:
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = _own_token()
         # so called for the systems whose default it is: everything listens on 127.0.0.1 alone
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+@cache
+def _own_token() -> str:
+    """Of all clusters of this process: Ray looks for one only once."""
+    return secrets.token_hex(32)
 
 
 @contextmanager
 def _session(ray: Any, address: str, options: dict[str, Any]) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
+    # what starts now is not to end with the terminal: who asks may want its runs to come home
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         try:
             with _quiet():
@@ -106,6 +115,7 @@ def _session(ray: Any, address: str, options: dict[str, Any]) -> Iterator[None]:
         finally:
             # Ray puts its own there, which would leave at once
             signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGHUP, hang_up)
         yield
     finally:
         with _quiet():
@@ -148,6 +158,8 @@ def _reach(address: str) -> None:
 
     try:
         asyncio.run(connect())
+    except UnicodeError:
+        raise _nobody(address, "no such name") from None
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else "no answer"
         raise _nobody(address, why.lower()) from None

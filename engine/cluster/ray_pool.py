@@ -125,7 +125,13 @@ class RayPool:
             place = next((one for one in self._places if one.errand is None), None)
             if place is None:
                 place = self._take_place()
-            place.actor.begin.remote(errand.number, run, parcel)
+            try:
+                place.actor.begin.remote(errand.number, run, parcel)
+            except self._ray.exceptions.RayError as error:
+                # such as no room for the parcel where Ray keeps what travels
+                lock.release()
+                self._outcomes.append(Outcome(run, "died", _why(error)))
+                return
             place.errand = errand
             self._ask(place)
         except BaseException:
@@ -151,6 +157,8 @@ class RayPool:
                 ready, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=0.0)
             for reference in ready:
                 self._hear(asked[reference])
+        elif self._places and not self._outcomes:
+            time.sleep(seconds)  # ends that wait for room have nobody to ask
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
@@ -165,7 +173,8 @@ class RayPool:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.wait(leaving, num_returns=len(leaving), timeout=_LEAVE_SECONDS)
         for place in self._places:
-            self._ray.kill(place.actor)
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.kill(place.actor)
             if place.errand:
                 place.errand.lock.release()
         self._places.clear()
@@ -258,7 +267,7 @@ class RayPool:
                 arrivals.note_status(run, "stopped", f"failed: {news.text}")
         except StorageFullError as error:
             # what comes later brings all of it; an end waits for room, unless all is to stop
-            if over and self._word[0] is not Desired.STOPPED:
+            if over and errand.told[0] is not Desired.STOPPED:
                 run.set_waiting(True)
                 errand.arrived = news, parcel
                 errand.next_try = time.monotonic() + _ROOM_SECONDS

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from engine.control import Desired
-from engine.errors import ProxPropError
+from engine.control import Desired, Word
+from engine.errors import ProxPropError, StorageFullError
 from engine.pool import Outcome, train_run
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ _EPOCH_SECONDS = 1.0
 _PARCEL_SECONDS = 2.0
 _PARCEL_SHARE = 20
 """A parcel is made again after so many times the time that it took."""
+_ROOM_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +76,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-class Word:
-    """A control that hears from home; a stop is for good."""
+class Outbox:
+    """What is to be fetched: of epochs, and of checkpoints, the newest alone. Who fetches slowly
+    misses some of them, and no checkpoint has to wait for epochs to be fetched."""
 
     def __init__(self) -> None:
-        self._desired = Desired.RUNNING
-        self._reason = ""
+        self._waiting: list[tuple[News, bytes]] = []
+        self._changed = threading.Condition()
 
-    def hear(self, desired: Desired, reason: str) -> None:
-        """Take what is wanted now."""
-        if self._desired is not Desired.STOPPED:
-            self._reason, self._desired = reason, desired
+    def put(self, news: News, parcel: bytes = b"") -> None:
+        """Have something fetched."""
+        with self._changed:
+            if news.kind in ("epoch", "kept"):
+                self._waiting = [one for one in self._waiting if one[0].kind != news.kind]
+            self._waiting.append((news, parcel))
+            self._changed.notify()
 
-    def desired(self) -> Desired:
-        """What the run should do now."""
-        return self._desired
-
-    def stop_reason(self) -> str:
-        """Why it should stop."""
-        return self._reason
+    def take(self, seconds: float) -> tuple[News, bytes]:
+        """The oldest of it, or that there was nothing for so many seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting, seconds):
+                return News("nothing"), b""
+            return self._waiting.pop(0)
 
 
 class Seat:
@@ -117,7 +124,7 @@ class Seat:
         self._folder = self._stack.enter_context(workspace())
         self._words: dict[int, Word] = {}
         self._parcels: queue.SimpleQueue[tuple[int, str, bytes]] = queue.SimpleQueue()
-        self._news: queue.SimpleQueue[tuple[News, bytes]] = queue.SimpleQueue()
+        self._news = Outbox()
         threading.Thread(target=self._work, name="proxprop-training", daemon=True).start()
 
     def begin(self, errand: int, run: str, parcel: bytes) -> None:
@@ -133,10 +140,7 @@ class Seat:
 
         :param errand: for whoever looks at a list of tasks.
         """
-        try:
-            news, parcel = self._news.get(timeout=NEWS_SECONDS)
-        except queue.Empty:
-            news, parcel = News("nothing"), b""
+        news, parcel = self._news.take(NEWS_SECONDS)
         return news.to_bytes(), parcel
 
     def tell(self, errand: int, desired: str, reason: str) -> None:
@@ -156,44 +160,63 @@ class Seat:
         kept = KeptDataset()
         while True:
             errand, id, parcel = self._parcels.get()
-            self._news.put((News("begun"), b""))
+            self._news.put(News("begun"))
             try:
                 news, parcel = self._train(errand, id, parcel, kept)
             except Exception as error:  # noqa: BLE001 - who asked would wait for ever
                 news, parcel = News("failed", f"{type(error).__name__}: {error}"), b""
             self._words.pop(errand, None)
-            self._news.put((news, parcel))
+            self._news.put(news, parcel)
 
     def _train(self, errand: int, id: str, parcel: bytes, kept: KeptDataset) -> tuple[News, bytes]:
-        import shutil
-
         from engine.cluster.parcel import make_run, pack
         from engine.data import default_data_dir
         from engine.session import Sitting
 
         folder = self._folder / id
         try:
+            word = self._word(errand)
             try:
-                run = make_run(folder, parcel)
+                run = _with_room(lambda: make_run(folder, parcel), folder, word)
             except ProxPropError as error:
                 return News("failed", str(error)), b""
             sitting = Sitting(
-                control=self._word(errand),
+                control=word,
                 listener=_Correspondent(run, self._news),
                 data_dir=Path(self._data_dir) if self._data_dir else default_data_dir(),
                 load=kept.load,
                 side_by_side=self._side_by_side,
             )
             outcome = train_run(run, sitting)
-            return _news_of(outcome), pack(run)
+            while outcome.kind == "full" and word.desired() is not Desired.STOPPED:
+                time.sleep(_ROOM_SECONDS)
+                outcome = train_run(run, sitting)
+            return _news_of(outcome), _with_room(lambda: pack(run), None, word)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_room(make: Callable[[], T], folder: Path | None, word: Word) -> T:
+    """What is made, as soon as the disk here has room for it.
+
+    :param folder: to be removed where it was made in part.
+    :raises StorageFullError: there is none, and the run was told to stop.
+    """
+    while True:
+        try:
+            return make()
+        except StorageFullError:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if word.desired() is Desired.STOPPED:
+                raise
+            time.sleep(_ROOM_SECONDS)
 
 
 class _Correspondent:
     """Writes home what happens to a run: not more often than it is worth."""
 
-    def __init__(self, run: Run, news: queue.SimpleQueue[tuple[News, bytes]]) -> None:
+    def __init__(self, run: Run, news: Outbox) -> None:
         self._run = run
         self._news = news
         self._next_epoch = 0.0
@@ -211,9 +234,8 @@ class _Correspondent:
                 news = News(
                     "epoch", step=event.step, epoch=event.epoch, metrics=dict(event.metrics)
                 )
-                self._news.put((news, b""))
-            # one that was not fetched yet would soon be an old one
-            case CheckpointDue() if now >= self._next_parcel and self._news.empty():
+                self._news.put(news)
+            case CheckpointDue() if now >= self._next_parcel:
                 self._send("kept")
             case Paused():
                 self._send("held")
@@ -224,7 +246,12 @@ class _Correspondent:
         from engine.cluster.parcel import pack
 
         began = time.monotonic()
-        self._news.put((News(kind), pack(self._run)))
+        try:
+            self._news.put(News(kind), pack(self._run))
+        except StorageFullError:
+            # no room for a copy now: the next one has what this one has not
+            if kind != "kept":
+                self._news.put(News(kind))
         now = time.monotonic()
         self._next_parcel = now + max(_PARCEL_SECONDS, _PARCEL_SHARE * (now - began))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from engine.control import Desired
 from engine.decisions import Decisions
 from engine.parallel.team import Team
@@ -19,9 +21,10 @@ class Shared:
     """:class:`~engine.decisions.Decisions` of rank 0.
 
     Its word comes with :meth:`desired`, and says how many times that is to be asked until the next
-    one: so that short steps share one. Long ones have one each.
+    one: so that short steps share one. Long ones have one each. Any process may be told to stop, on
+    a machine that is about to be taken away, and all do then.
 
-    :param own: this process's decisions, which count where it is rank 0.
+    :param own: this process's decisions; those of others than rank 0 count where it is to stop.
     :param log: of this process; all have as many steps in theirs.
     """
 
@@ -34,6 +37,7 @@ class Shared:
         self._desired = Desired.RUNNING
         self._seconds = own.seconds()
         self._log_is_due = False
+        self._stopped_elsewhere = False
 
     def desired(self) -> Desired:
         """What the run should do, as of rank 0's latest word."""
@@ -43,8 +47,8 @@ class Shared:
         return self._desired
 
     def stop_reason(self) -> str:
-        """Known to rank 0 alone."""
-        return self._own.stop_reason()
+        """Known to rank 0 alone, but for a signal that another one got."""
+        return "SIGTERM" if self._stopped_elsewhere else self._own.stop_reason()
 
     def seconds(self) -> float:
         """Seconds of training, as of rank 0's latest word."""
@@ -56,17 +60,20 @@ class Shared:
         return due
 
     def _hear(self) -> None:
-        own = (0.0,) * 4
+        desired = self._own.desired()
+        own = [0.0] * 5
         if self._team.rank == 0:
-            desired = self._own.desired()
-            own = (
-                float(_STATES.index(desired)),
-                self._own.seconds(),
-                float(self._own.log_is_due()),
-                float(self._next() if desired is Desired.RUNNING else 1),
-            )
-        state, self._seconds, due, until = self._team.numbers(own)
+            own[0] = float(_STATES.index(desired))
+            own[1] = self._own.seconds()
+            own[2] = float(self._own.log_is_due())
+            own[3] = float(self._next() if desired is Desired.RUNNING else 1)
+        else:
+            own[4] = float(desired is Desired.STOPPED)
+        (told,) = self._team.sum([torch.tensor(own, dtype=torch.float64)])
+        state, self._seconds, due, until, stopped = told.tolist()
         self._desired = _STATES[int(state)]
+        if stopped and self._desired is not Desired.STOPPED:
+            self._desired, self._stopped_elsewhere = Desired.STOPPED, True
         self._log_is_due = bool(due)
         self._asked, self._until = 0, int(until)
 

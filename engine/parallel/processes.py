@@ -39,7 +39,7 @@ class Processes(Team):
         if torch.cuda.is_available():
             backend = "cpu:gloo,cuda:nccl"
             torch.cuda.set_device(launch.local_rank % torch.cuda.device_count())
-        with _together():
+        with _together("could not join the other processes of this job"):
             # torchrun keeps this store, so that it outlives every process of the job
             self._store, *_ = next(rendezvous("env://", timeout=_JOINING))
             dist.init_process_group(
@@ -109,11 +109,13 @@ class Processes(Team):
 
     def in_turn(self, action: Callable[[], T]) -> T:
         """See :meth:`Team.in_turn`."""
+        # a sum waits for all processes; a word of rank 0 would not wait for other machines' first
+        barrier = [torch.zeros(1)]
         if self.launch.local_rank == 0:
             done = action()
-            self.numbers([0.0])
+            self.sum(barrier)
             return done
-        self.numbers([0.0])
+        self.sum(barrier)
         return action()
 
     def conclude(self, code: int) -> int | None:
@@ -141,17 +143,21 @@ def _by_type(tensors: Sequence[Tensor]) -> list[list[int]]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _together(
+    failure: str = "another process of this job has ended, and so it can not go on",
+) -> Iterator[None]:
     """What an operation that needs all processes fails with, in words.
 
+    :param failure: what that means.
     :raises TeamError: instead of the library's error.
     """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        cause = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         raise TeamError(
-            "another process of this job has ended, and so it can not go on; once it is started "
-            "again, 'proxprop resume' continues the run from its newest checkpoint"
+            f"{failure}; once it is started again, 'proxprop resume' continues the run from its "
+            f"newest checkpoint ({cause})"
         ) from error

@@ -38,7 +38,10 @@ def show_preset(
 
     config = opt.build_config(preset, set_, method, {})
     output = Output(as_json=as_json)
-    advise([Given(preset, config, opt.keys_of(set_, {}))], output)
+    keys = opt.keys_of(set_, {})
+    # a preset's own method has its step size from it: no need to read that once more
+    other = method is not None or "method.name" in keys
+    advise([Given(preset, config, keys)], output, step_sizes=other)
     output.document(config.model_dump(mode="json"))
     if not as_json:
         for line in dump(config).splitlines():

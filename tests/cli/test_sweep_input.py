@@ -114,7 +114,7 @@ class TestFind:
     def test_watch_means_the_same(self, cli, root, sweep, monkeypatch):
         shown = []
 
-        def open_dashboard(store, runs, *, sweep=None):
+        def open_dashboard(store, runs, data_dir, *, sweep=None):
             shown.append((runs, sweep))
             return 0
 

@@ -353,11 +353,13 @@ def test_help_lists_every_binding(tmp_path):
         await pilot.press("question_mark")
         assert isinstance(pilot.app.screen, HelpScreen)
         listed = " ".join(keys for keys, _ in keys_of(screen)).split()
+        # one run of a classifier has no seeds, no losses to choose from, and no pictures
+        nothing_for = {"b", "v", "i"}
         for source in (LiveScreen, Table, LogPane):
             for binding in vars(source)["BINDINGS"]:
                 for key in binding.key.split(","):
                     name = NAMES.get(key, key)
-                    assert name in listed or name.isdigit(), name
+                    assert (name in listed) != (name in nothing_for) or name.isdigit(), name
         shown = "\n".join(str(widget.render()) for widget in pilot.app.screen.query("Static"))
         assert "Pause: hold between two steps" in shown
         await pilot.press("escape")

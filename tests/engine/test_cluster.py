@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from engine.cluster import arrivals, workspace
+from engine.cluster import seat as seats
 from engine.cluster.connection import _explained
 from engine.cluster.parcel import make_run, pack, unpack
-from engine.cluster.seat import News, Seat, Word, versions
+from engine.cluster.seat import News, Outbox, Seat, versions
 from engine.cluster.shares import Share
-from engine.control import AlwaysRun, Desired
-from engine.errors import CheckpointError, StorageError
+from engine.control import AlwaysRun, Desired, Word
+from engine.errors import CheckpointError, StorageError, StorageFullError
 from engine.run import Run
 from engine.runs import Runs
 from engine.session import Sitting, sit
@@ -235,6 +236,72 @@ def test_a_seat_trains_run_after_run_and_hears_from_home(home, tmp_path):
     finally:
         seat.leave()
     assert not folder.exists()
+
+
+def test_a_slow_reader_gets_the_newest_epoch_and_checkpoint_and_all_else():
+    box = Outbox()
+    box.put(News("begun"))
+    for step in range(5):
+        box.put(News("epoch", step=step))
+        box.put(News("kept"), b"%d" % step)
+    box.put(News("held"), b"h")
+    box.put(News("ended"), b"e")
+    found = [box.take(0.0) for _ in range(6)]
+    assert [news.kind for news, _ in found] == [
+        "begun",
+        "epoch",
+        "kept",
+        "held",
+        "ended",
+        "nothing",
+    ]
+    assert (found[1][0].step, found[2][1]) == (4, b"4")
+
+
+@pytest.mark.parametrize("what", ["make_run", "pack"])
+def test_a_seat_waits_for_room_on_its_disk(home, monkeypatch, what):
+    from engine.cluster import parcel
+
+    sent = pack(home)
+    original, refusals = getattr(parcel, what), []
+
+    def full(*arguments: object) -> object:
+        if len(refusals) < 3:
+            refusals.append(what)
+            raise StorageFullError("no room")
+        return original(*arguments)
+
+    monkeypatch.setattr(seats, "_ROOM_SECONDS", 0.01)
+    monkeypatch.setattr(parcel, what, full)
+    seat = Seat(versions(), str(small.cache_dir()), 1)
+    try:
+        seat.begin(1, home.id, sent)
+        news, came = news_of(seat, 1)[-1]
+    finally:
+        seat.leave()
+    assert refusals == [what] * 3
+    assert (news.kind, news.status) == ("ended", "finished")
+    arrivals.take_in(home, came)
+    assert home.status() == "finished"
+
+
+def test_a_seat_that_finds_no_room_can_be_stopped(home, monkeypatch):
+    from engine.cluster import parcel
+
+    def full(*arguments: object) -> object:
+        raise StorageFullError("no room")
+
+    sent = pack(home)
+    monkeypatch.setattr(seats, "_ROOM_SECONDS", 0.01)
+    monkeypatch.setattr(parcel, "make_run", full)
+    seat = Seat(versions(), str(small.cache_dir()), 1)
+    try:
+        seat.begin(1, home.id, sent)
+        assert News.from_bytes(seat.news(1)[0]).kind == "begun"
+        seat.tell(1, "stopped", "enough")
+        assert "no room" in news_of(seat, 1)[-1][0].text
+    finally:
+        seat.leave()
 
 
 def test_a_machine_with_other_versions_takes_no_seat():

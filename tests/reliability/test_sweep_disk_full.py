@@ -150,9 +150,8 @@ def test_the_rest_of_a_sweep_waits_and_is_told_of_once(small_disk, made):
         ended = SweepRunner(
             root,
             sweep,
-            jobs=2,
+            pool=Workers(2, root, small.cache_dir()),
             threads=1,
-            data_dir=small.cache_dir(),
             control=Freed(folder, filler),
             listener=events.append,
         ).run()
