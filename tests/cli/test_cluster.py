@@ -327,10 +327,10 @@ def test_an_interrupt_while_ray_starts(tmp_path):
 @pytest.mark.slow
 def test_a_process_has_one_cluster_of_its_own_after_another(tmp_path):
     twice = (
-        "import ray\n"
         "from engine.cluster.connection import connected\n"
         "for _ in range(2):\n"
         "    with connected(None):\n"
+        "        import ray  # reads the environment that is set by now\n"
         "        print(ray.get(ray.remote(lambda: 'there').remote()))\n"
     )
     environment = {name: value for name, value in os.environ.items() if "RAY_" not in name}
