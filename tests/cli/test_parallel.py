@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -26,8 +27,8 @@ def job(terminal):
     """Starts a command by several processes; what is left of them in the end is killed."""
     started = []
 
-    def start(processes, *arguments):
-        torchrun = ["-m", "torch.distributed.run", "--standalone"]
+    def start(processes, *arguments, nodes=("--standalone",)):
+        torchrun = ["-m", "torch.distributed.run", *nodes]
         torchrun += ["--nproc-per-node", str(processes), "-m", "proxprop_cli"]
         python, *_ = terminal.command()
         process = subprocess.Popen(
@@ -131,6 +132,26 @@ def test_an_interrupt_keeps_the_state(terminal, job):
     assert "stopped (SIGINT)" in out
     shown = terminal("runs", "show", run, "--json").json
     assert (shown["status"], shown["reason"]) == ("stopped", "SIGINT")
+    assert shown["checkpoints"][0] == shown["steps"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_machine_that_is_taken_away_stops_all(terminal, job):
+    """Two torchruns, as on two machines; the one without rank 0 is told to end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    first, second = (
+        job(1, "train", *LONG, nodes=[*where, "--node-rank", str(rank)]) for rank in range(2)
+    )
+    run = terminal.wait_for_steps(20, PATIENCE)
+    second.send_signal(signal.SIGTERM)
+    out, err = first.communicate(timeout=PATIENCE)
+    assert "stopped (SIGTERM)" in out, err
+    shown = terminal("runs", "show", run, "--json").json
+    assert (shown["status"], shown["reason"]) == ("stopped", "SIGTERM")
     assert shown["checkpoints"][0] == shown["steps"]
 
 
