@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,7 +141,26 @@ def _trainer(
             config.data, device=device, cache_dir=sitting.data_dir, progress=sitting.progress
         )
     )
-    return Trainer(config, dataset, device, control, state, sitting.team)
+    trainer = Trainer(config, dataset, device, control, state, sitting.team)
+    check_alike(sitting.team, trainer.environment())
+    return trainer
+
+
+def check_alike(team: Team, environment: Mapping[str, Any]) -> None:
+    """See that this process computes on what rank 0 does: else they would drift apart unseen.
+
+    :raises ConfigError: it does not.
+    """
+    own = {key: environment.get(key) for key in _MUST_AGREE}
+    leads = json.loads(team.content(json.dumps(own).encode()))
+    differ = [
+        f"{key} is {own[key]!r} here, {leads[key]!r} there" for key in own if own[key] != leads[key]
+    ]
+    if differ:
+        raise ConfigError(
+            f"process {team.rank} is unlike process 0, with which it is to train: "
+            f"{', '.join(differ)}; make them alike"
+        )
 
 
 def _train(
