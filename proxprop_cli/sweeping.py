@@ -221,8 +221,9 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
         how.output.note("a Ray cluster starts on this machine, and ends with the sweep")
     with (
         folder.lock(),
-        how.engine.pool(sweep, root, how.data_dir, how.jobs) as (pool, threads),
+        # first: what starts a cluster would lose an interrupt
         sitting.signals(control),
+        how.engine.pool(sweep, root, how.data_dir, how.jobs) as (pool, threads),
         SweepProgress(sweep, SweepWatch(root, sweep.id), how.output) as progress,
     ):
         ended = SweepRunner(

@@ -73,7 +73,8 @@ def test_no_control_byte_of_a_name_reaches_the_terminal(terminal, window):
         shown.press(key)
         shown.read(0.5)
         assert b"]0;owned" not in shown.shown.replace(b"\\x1b]0;owned", b"")
-        assert b"\x07" not in shown.shown
+        # Textual's own, for the shape of the mouse
+        assert b"\x07" not in shown.shown.replace(b"\x1b]22;default\x07", b"")
         assert "\u202e".encode() not in shown.shown
 
 
