@@ -102,14 +102,16 @@ def rows_of(network: Network) -> Iterator[str]:
 
 
 def crossing(samples: int, processes: int) -> int | None:
-    """The least width from which on a step of cg3 takes less time than an exact one, of a layer as
-    wide as it is long; None: none up to 16,384."""
-    for width in range(128, 16_385, 128):
-        if layer_seconds(CG(3), width, samples, processes) < layer_seconds(
+    """The least width from which on, to 16,384, a step of cg3 always takes less time than an exact
+    one, of a layer as wide as it is long; None: there is none."""
+    least = None
+    for width in range(16_384, 0, -128):
+        if layer_seconds(CG(3), width, samples, processes) >= layer_seconds(
             Exact(), width, samples, processes
         ):
-            return width
-    return None
+            break
+        least = width
+    return least
 
 
 def layer_seconds(solver: Solver, width: int, samples: int, processes: int) -> float:

@@ -18,6 +18,9 @@ from engine.parallel.rounds import Asking, Sum, side_by_side
 from engine.prox import Prox, working_dtype
 from engine.solvers import SolverStats
 
+_OPTIMISERS = ("muon", "soap")
+"""Methods that are BackProp's gradients and an optimiser, which is the same on every process."""
+
 
 class ParallelPass(Stateless):
     """The directions of the whole mini-batch, the same on every process.
@@ -28,6 +31,8 @@ class ParallelPass(Stateless):
     def __init__(self, problem: Problem) -> None:
         check_parallel(problem.config, problem.model, problem.team.size)
         self._problem = problem
+        # such an optimiser has many multiplications of its own
+        self._counted = problem.config.method.name not in _OPTIMISERS
         self._shared: list[tuple[ProxLinear | ProxConv2d, SharedProx]] = []
         for _, layer in prox_layers(problem.model):
             assert isinstance(layer.prox, Prox)
@@ -44,7 +49,8 @@ class ParallelPass(Stateless):
         stats: Mapping[str, SolverStats]
         with solver_stats(self._problem.model) as stats:
             loss = self._leave_directions(batch)
-        return Found(loss, stats, sum(found.products for found in stats.values()))
+        products = sum(found.products for found in stats.values())
+        return Found(loss, stats, products if self._counted else None)
 
     def _leave_directions(self, batch: Batch) -> Tensor:
         """Gives the mean loss of the whole mini-batch."""
@@ -56,7 +62,12 @@ class ParallelPass(Stateless):
         own = problem.loss(outputs, batch.targets).sum() / batch.samples
         own.backward()
         loss = own.detach()
-        parts = [_leave(layer, shared, batch.samples) for layer, shared in self._shared]
+        # a frozen layer has none
+        parts = [
+            _leave(layer, shared, batch.samples)
+            for layer, shared in self._shared
+            if shared.has_noted
+        ]
         with torch.no_grad():
             side_by_side(
                 problem.team, [self._leave_sums(loss), *parts], problem.team.sizes(batch.samples)
@@ -83,9 +94,10 @@ def check_parallel(config: RunConfig, model: nn.Module, processes: int) -> None:
     """
     method = config.method
     several = f"several processes (there are {processes})"
-    if not (method.name == "backprop" or method.is_proximal):
+    if not (method.name in ("backprop", *_OPTIMISERS) or method.is_proximal):
         raise ConfigError(
-            f"method.name: {method.name!r} is not for {several}; 'backprop', 'exact' and 'cgN' are"
+            f"method.name: {method.name!r} is not for {several}; 'backprop', 'exact', 'cgN', "
+            "'muon' and 'soap' are"
         )
     if method.variants:
         key = method.variants[0]

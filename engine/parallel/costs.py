@@ -63,9 +63,9 @@ class Prices:
 
 
 # A core of 30 GFLOP/s beside 1 GB/s and 0.2 ms a round; a GPU of 50 TFLOP/s in float32 beside
-# 100 GB/s, between that of NVLink and that of a fast network, and 30 us a round.
+# 50 GB/s, a fast network for each (NVLink is quicker), and 30 us a round: as in docs/scaling.md.
 CPU = Prices(number=60, round=3e6)
-GPU = Prices(number=1000, round=7e8)
+GPU = Prices(number=2000, round=7e8)
 
 
 def costs(

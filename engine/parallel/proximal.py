@@ -49,6 +49,11 @@ class SharedProx:
     _noted: _Noted | None = field(default=None, repr=False)
     _chosen: dict[int, Exchange] = field(default_factory=dict, repr=False)
 
+    @property
+    def has_noted(self) -> bool:
+        """Whether there was a backward pass whose direction was not asked for."""
+        return self._noted is not None
+
     def direction(
         self,
         linear_map: Dense | ConvPatches,

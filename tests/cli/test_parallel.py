@@ -165,10 +165,48 @@ def test_what_several_can_not_do_is_said_once_before_there_is_a_run(terminal, jo
     assert not any(terminal.runs.glob("[!.]*"))
 
 
+@pytest.mark.timeout(900)
+def test_a_time_limit_is_one_for_all_and_rank_0_alone_writes(terminal, job, tmp_path):
+    """Two torchruns, as on two machines, each with a folder for runs; checkpoints all the time."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    options = [*SMALL, "--epochs", "100000", "--max-seconds", "1"]
+    options += ["--set", "log.checkpoint_minutes=0.0001"]
+    processes = []
+    for rank, folder in enumerate((terminal.runs, tmp_path / "elsewhere")):
+        nodes = [*where, "--node-rank", str(rank)]
+        processes.append(job(1, "train", *options, "--dir", str(folder), nodes=nodes))
+    for process in processes:
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+        assert said(err) == []
+    shown = terminal("runs", "show", terminal.only_run(), "--json").json
+    assert (shown["status"], shown["reason"]) == ("finished", "time limit")
+    assert shown["checkpoints"][0] == shown["steps"]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.timeout(900)
+def test_a_divergence_is_one_for_all(terminal, job):
+    options = [*SMALL, "--epochs", "40", "--tau", "1e6", "--fail-on-divergence"]
+    process = job(2, "train", *options)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert "diverged" in out
+    assert "exitcode  : 7" in err
+    shown = terminal("runs", "show", terminal.only_run(), "--json").json
+    alone = terminal("train", *options, "--json")
+    assert alone.code == 7
+    assert (shown["status"], shown["steps"]) == ("diverged", alone.json["steps"])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_go_on_to_the_byte_paused_and_stopped_from_elsewhere(terminal, job):
-    options = [*SMALL, "--epochs", "40", "--method", "cg3"]
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_two_go_on_to_the_byte_paused_and_stopped_from_elsewhere(terminal, job, optimizer):
+    options = [*SMALL, "--epochs", "40", "--method", "cg3", "--set", f"optimizer.name={optimizer}"]
     whole = job(2, "train", *options)
     whole.communicate(timeout=PATIENCE)
     assert whole.returncode == 0
@@ -202,7 +240,7 @@ def test_two_go_on_to_the_byte_paused_and_stopped_from_elsewhere(terminal, job):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("processes", [2, 4])
-@pytest.mark.parametrize("method", ["exact", "cg3", "backprop"])
+@pytest.mark.parametrize("method", ["exact", "cg3", "backprop", "muon"])
 @pytest.mark.parametrize("preset", ["digits-mlp", "digits-convnet"])
 def test_a_run_by_several_is_the_one_of_one(terminal, job, preset, method, processes):
     """103 samples a step and a last batch that does not divide either."""
