@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Passing = Literal["held", "freed"]
 """A run waits because it is paused, or goes on."""
-Kind = Literal["ended", "busy", "full", "failed", "died", "held", "freed"]
+Kind = Literal["ended", "busy", "full", "failed", "died", "returned", "held", "freed"]
 
 PASSING: tuple[Passing, ...] = ("held", "freed")
 ORPHANED = "its sweep ended"
@@ -33,8 +33,8 @@ class Outcome:
 
     :ivar kind: ``ended``: training came to the end ``status``, because of ``text``; ``busy``:
         another process has the run; ``full``: the disk has no room to begin; ``failed``: an error,
-        said in ``text``; ``died``: the process is gone. ``held`` and ``freed`` are none of these:
-        it waits, or goes on.
+        said in ``text``; ``died``: the process is gone; ``returned``: no process had it, and not
+        for a fault of the run. ``held`` and ``freed`` are none of these: it waits, or goes on.
     """
 
     run: str

@@ -54,7 +54,8 @@ class CellFailed:
 
 @dataclass(frozen=True, slots=True)
 class CellWaits:
-    """A run is paused by itself, trained by another process, or has no room; told once."""
+    """A run is paused by itself, trained by another process, or has no room or no machine; told
+    once."""
 
     cell: Cell
     text: str
@@ -228,6 +229,11 @@ class SweepRunner:
                 self._try_again(cell, outcome.text)
             case "failed":
                 self._fail(cell, outcome.text)
+            case "returned":
+                self._queue.appendleft(cell)
+                if outcome.text and outcome.text not in self._told_of:
+                    self._told_of.add(outcome.text)
+                    self._listener(CellWaits(cell, outcome.text))
             case "held" if self._told is Desired.RUNNING:
                 text = f"paused by itself; 'proxprop resume {outcome.run}' lets it go on"
                 self._listener(CellWaits(cell, text))

@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What is the same for all runs of a process."""
+
+    root: Path
+    data_dir: Path
+    side_by_side: int
+    allow_inexact: bool
+
+
 @dataclass(slots=True)
 class _Worker:
     process: SpawnProcess
@@ -47,11 +57,13 @@ class Workers:
     :ivar count: processes at most.
     :ivar root: folder of the runs.
     :ivar data_dir: where data sets are kept.
+    :ivar allow_inexact: let runs go on that began with other versions, threads or devices.
     """
 
     count: int
     root: Path
     data_dir: Path
+    allow_inexact: bool = False
     _workers: list[_Worker] = field(default_factory=list)
 
     def __enter__(self) -> Workers:
@@ -134,9 +146,10 @@ class Workers:
         # spawned: a forked child would hold the locks of this process
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
+        terms = _Terms(self.root, self.data_dir, self.count, self.allow_inexact)
         process = context.Process(
             target=_serve,
-            args=(theirs, self.root, self.data_dir, self.count, verified.known()),
+            args=(theirs, terms, verified.known()),
             name="proxprop-worker",
         )
         # an interrupt goes to all processes of a terminal, and the child can not ignore it yet;
@@ -188,9 +201,7 @@ class _Told:
             self._control.request_stop(ORPHANED)
 
 
-def _serve(
-    connection: Connection, root: Path, data_dir: Path, side_by_side: int, files: frozenset[str]
-) -> None:
+def _serve(connection: Connection, terms: _Terms, files: frozenset[str]) -> None:
     """The life of a process.
 
     :param files: marks of those that need not be verified again.
@@ -210,7 +221,7 @@ def _serve(
             return
         if not isinstance(given, str):
             continue  # meant for a run that has ended meanwhile
-        outcome = _train(Run(root / given), data_dir, kept, connection, side_by_side)
+        outcome = _train(Run(terms.root / given), terms, kept, connection)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             connection.send(outcome)
@@ -218,9 +229,7 @@ def _serve(
             return
 
 
-def _train(
-    run: Run, data_dir: Path, kept: KeptDataset, connection: Connection, side_by_side: int
-) -> Outcome:
+def _train(run: Run, terms: _Terms, kept: KeptDataset, connection: Connection) -> Outcome:
     from engine.events import Paused, Unpaused
     from engine.file_control import FileControl
     from engine.session import Sitting
@@ -237,8 +246,9 @@ def _train(
     sitting = Sitting(
         control=_Told(control, connection),
         listener=listen,
-        data_dir=data_dir,
+        data_dir=terms.data_dir,
         load=kept.load,
-        side_by_side=side_by_side,
+        side_by_side=terms.side_by_side,
+        allow_inexact=terms.allow_inexact,
     )
     return train_run(run, sitting)

@@ -24,18 +24,21 @@ class Engine:
 
     :ivar address: of a cluster's head; None: one of our own on this machine.
     :ivar gpus: of a run; None: one where its device is a GPU, else none.
+    :ivar allow_inexact: let runs go on that began with other versions, threads or devices.
     """
 
     on_ray: bool = False
     address: str | None = None
     gpus: float | None = None
+    allow_inexact: bool = False
 
     @property
     def options(self) -> list[str]:
         """What says the same on a command line."""
         found = ["--engine", "ray"] if self.on_ray else []
         found += [] if self.address is None else ["--address", self.address]
-        return found + ([] if self.gpus is None else ["--gpus", str(self.gpus)])
+        found += [] if self.gpus is None else ["--gpus", str(self.gpus)]
+        return found + (["--allow-inexact"] if self.allow_inexact else [])
 
     def check(self, sweep: Sweep, jobs: int | None) -> None:
         """See that runs can be trained there before anything is made.
@@ -67,7 +70,8 @@ class Engine:
             from proxprop_cli.sitting import default_data_dir
 
             jobs, threads = share_out(sweep, jobs)
-            yield Workers(jobs, root, data_dir or default_data_dir()), threads
+            folder = data_dir or default_data_dir()
+            yield Workers(jobs, root, folder, allow_inexact=self.allow_inexact), threads
             return
         from engine.cluster.connection import connected
         from engine.cluster.ray_pool import RayPool
@@ -77,7 +81,9 @@ class Engine:
             jobs, threads = share_out(sweep, jobs)
             cpus = jobs * self._share(sweep, threads).cpus
         with connected(self.address, cpus=cpus):
-            yield RayPool(root, self._share(sweep, threads), jobs, data_dir), threads
+            share = self._share(sweep, threads)
+            pool = RayPool(root, share, jobs, data_dir, allow_inexact=self.allow_inexact)
+            yield pool, threads
 
     def _share(self, sweep: Sweep, threads: int) -> Share:
         """What a run takes of a machine: one share for all, so that processes can stay."""

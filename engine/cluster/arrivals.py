@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from engine.store import StoreWriter
 from engine.store_copy import replace_store
 from engine.store_reader import CheckpointRow, StoreReader
 
+_PREFIX = ".arrival-"
+
 
 def take_in(run: Run, parcel: bytes) -> None:
     """Let a run be as it came home; the caller holds its lock.
@@ -27,9 +30,12 @@ def take_in(run: Run, parcel: bytes) -> None:
     :raises StorageError: it is no run, or there is no room.
     """
     files = unpack(parcel)
+    for left in run.path.glob(f"{_PREFIX}*"):
+        # of somebody who was killed here
+        shutil.rmtree(left, ignore_errors=True)
     with (
         storage_errors(run.path),
-        tempfile.TemporaryDirectory(prefix=".", dir=run.path) as folder,
+        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=run.path) as folder,
     ):
         copy = Path(folder) / run.database.name
         replace_bytes(copy, bytes(files.get("run.db", b"")))

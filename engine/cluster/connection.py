@@ -7,7 +7,9 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +21,7 @@ from engine.cluster.workspace import workspace
 from engine.errors import ConfigError
 
 _REACH_SECONDS = 5.0
+_PROBE_SECONDS = 2.0
 _STORE_BYTES = 512 << 20
 """Most shared memory of a cluster of our own; larger parcels go through its folder."""
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
@@ -48,7 +51,9 @@ def connected(address: str | None, *, cpus: int = 1) -> Iterator[None]:
         with _session(ray, address, {**options, "address": address}):
             yield
         return
-    with workspace() as folder:
+    # a short path: those of sockets are limited to about a hundred letters
+    place = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
+    with workspace(place) as folder:
         options |= {
             "address": "local",
             "num_cpus": cpus,
@@ -79,6 +84,16 @@ def load_ray() -> Any:
 
     ray._private.worker.print_to_stdstream = silent
     return ray
+
+
+def head_answers() -> bool:
+    """Whether the head of the cluster that we are connected to can still be reached."""
+    host, _, port = str(load_ray().get_runtime_context().gcs_address).rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _set_environment(*, own: bool) -> None:

@@ -9,58 +9,30 @@ with what the task was first given, so they are off.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from engine.cluster import arrivals
 from engine.cluster.connection import load_ray
+from engine.cluster.fleet import Fleet
 from engine.cluster.parcel import pack
+from engine.cluster.places import Errand, Place, why
 from engine.cluster.seat import News, Seat, versions
-from engine.cluster.shares import Share, most
+from engine.cluster.shares import Share
 from engine.control import Desired
-from engine.errors import BusyError, ConfigError, ProxPropError, StorageFullError
+from engine.errors import BusyError, ConfigError, ProxPropError, StorageFullError, TeamError
 from engine.file_control import FileControl
-from engine.locks import RunLock
 from engine.pool import ORPHANED, Kind, Outcome
 from engine.run import Run
 
-_COUNT_SECONDS = 2.0
-"""Machines come and go; they are counted so often."""
+_LOOK_SECONDS = 2.0
+"""Machines come and go."""
+_IDLE_SECONDS = 5.0
+"""A process that found no run for so long leaves its CPUs and GPUs to others."""
 _LEAVE_SECONDS = 60.0
 _ROOM_SECONDS = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class _Errand:
-    """A run that is elsewhere."""
-
-    number: int
-    run: Run
-    lock: RunLock
-    control: FileControl
-    told: tuple[Desired, str] = (Desired.RUNNING, "")
-    begun: bool = False
-    arrived: tuple[News, bytes] | None = None
-    """Its end, which found no room on the disk."""
-    next_try: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class _Place:
-    """A process of the cluster.
-
-    :ivar asked: what Ray gives for the question for news: references to the news and the parcel.
-    :ivar served: whether it has trained a run.
-    """
-
-    actor: Any
-    errand: _Errand | None = None
-    served: bool = False
-    asked: list[Any] = field(default_factory=list)
 
 
 class RayPool:
@@ -70,25 +42,29 @@ class RayPool:
     :param share: what a run takes of a machine.
     :param jobs: runs side by side at most; None: as many as find room.
     :param data_dir: where every machine keeps data sets; None: each in its own cache.
+    :param allow_inexact: let runs go on on machines unlike those on which they began.
     :raises ConfigError: no machine of the cluster has room for a run.
     """
 
-    def __init__(self, root: Path, share: Share, jobs: int | None, data_dir: Path | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        share: Share,
+        jobs: int | None,
+        data_dir: Path | None,
+        *,
+        allow_inexact: bool = False,
+    ) -> None:
         self._ray = load_ray()
         self._root = root
-        self._share = share
-        self._jobs = jobs
+        self._fleet = Fleet(share, jobs)
         self._data_dir = data_dir
-        self._places: list[_Place] = []
+        self._allow_inexact = allow_inexact
+        self._places: list[Place] = []
         self._outcomes: list[Outcome] = []
         self._word: tuple[Desired, str] = (Desired.RUNNING, "")
         self._numbers = count(1)
-        self._room, self._next_count = 0, 0.0
-        if not self._count():
-            there = most(self._machines())
-            raise ConfigError(
-                f"no machine of the cluster has room for a run: it needs {share}, {there}"
-            )
+        self._next_look = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +81,8 @@ class RayPool:
     @property
     def idle(self) -> int:
         """How many more runs find room in the cluster now."""
-        return max(0, self._count() - len(self.running))
+        waiting = sum(place.errand is None for place in self._places)
+        return max(waiting, self._fleet.room - len(self.running))
 
     def give(self, run: str) -> None:
         """Send a run away; that another process has it is told by :meth:`wait`.
@@ -121,7 +98,7 @@ class RayPool:
         try:
             parcel = pack(home)
             arrivals.note_status(home, "running")
-            errand = _Errand(next(self._numbers), home, lock, FileControl(home))
+            errand = Errand(next(self._numbers), home, lock, FileControl(home))
             place = next((one for one in self._places if one.errand is None), None)
             if place is None:
                 place = self._take_place()
@@ -130,7 +107,7 @@ class RayPool:
             except self._ray.exceptions.RayError as error:
                 # such as no room for the parcel where Ray keeps what travels
                 lock.release()
-                self._outcomes.append(Outcome(run, "died", _why(error)))
+                self._outcomes.append(Outcome(run, "died", why(error)))
                 return
             place.errand = errand
             self._ask(place)
@@ -144,7 +121,12 @@ class RayPool:
         self._pass_words_on()
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """What came to an end, at once if anything did, else within so many seconds."""
+        """What came to an end, at once if anything did, else within so many seconds.
+
+        :raises TeamError: the cluster's head is gone.
+        :raises ConfigError: there are machines, but none that can train.
+        """
+        self._look_around()
         self._pass_words_on()
         for place in list(self._places):
             if place.errand and place.errand.arrived and time.monotonic() >= place.errand.next_try:
@@ -164,10 +146,21 @@ class RayPool:
 
     def close(self) -> None:
         """Leave the cluster's processes; runs that are still away stop and come home."""
+        if not self._fleet.is_lost:
+            self._call_home()
+        for place in self._places:
+            if place.errand:
+                place.errand.lock.release()
+        self._places.clear()
+
+    def _call_home(self) -> None:
         self.tell(Desired.STOPPED, ORPHANED)
         end = time.monotonic() + _LEAVE_SECONDS
-        while self.running and time.monotonic() < end:
-            self.wait(0.1)
+        with suppress(TeamError, ConfigError):
+            while self.running and time.monotonic() < end:
+                self.wait(0.1)
+        if self._fleet.is_lost:
+            return
         leaving = [place.actor.leave.remote() for place in self._places]
         if leaving:
             with suppress(self._ray.exceptions.RayError):
@@ -175,37 +168,37 @@ class RayPool:
         for place in self._places:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.kill(place.actor)
-            if place.errand:
-                place.errand.lock.release()
-        self._places.clear()
 
-    def _machines(self) -> list[Mapping[str, float]]:
-        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-
-    def _count(self) -> int:
-        """Runs that find room in the cluster, whatever is there already."""
+    def _look_around(self) -> None:
+        """See, now and then, what has become of the cluster."""
         now = time.monotonic()
-        if now >= self._next_count:
-            self._next_count = now + _COUNT_SECONDS
-            self._room = sum(map(self._share.fits, self._machines()))
-        return self._room if self._jobs is None else min(self._room, self._jobs)
+        if now < self._next_look:
+            return
+        self._fleet.look()
+        self._leave_idle(now)
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        if not self._places:
+            self._fleet.refuse_if_unfit()
 
-    def _take_place(self) -> _Place:
-        together = max(map(self._share.fits, self._machines()), default=1)
+    def _leave_idle(self, now: float) -> None:
+        """Processes for which there is no run left go: a handle that is gone ends its process."""
+        for place in list(self._places):
+            since = place.idle_since
+            if place.errand is None and since is not None and now - since > _IDLE_SECONDS:
+                place.actor.leave.remote()
+                self._places.remove(place)
+
+    def _take_place(self) -> Place:
         seat = self._ray.remote(Seat).options(
-            num_cpus=self._share.cpus,
-            num_gpus=self._share.gpus,
-            max_restarts=0,
-            max_concurrency=4,
-            scheduling_strategy="SPREAD",
+            **self._fleet.options(), max_restarts=0, max_concurrency=4
         )
         data_dir = None if self._data_dir is None else str(self._data_dir.absolute())
-        actor = seat.remote(versions(), data_dir, max(1, min(together, self._count())))
-        place = _Place(actor)
+        actor = seat.remote(versions(), data_dir, self._fleet.together, self._allow_inexact)
+        place = Place(actor)
         self._places.append(place)
         return place
 
-    def _ask(self, place: _Place) -> None:
+    def _ask(self, place: Place) -> None:
         assert place.errand is not None
         question = place.actor.news.options(num_returns=2)
         place.asked = question.remote(place.errand.number)
@@ -233,18 +226,14 @@ class RayPool:
             else:
                 place.actor.tell.remote(errand.number, word[0].value, word[1])
 
-    def _hear(self, place: _Place) -> None:
+    def _hear(self, place: Place) -> None:
         """Take what a process answers."""
         errand = place.errand
         assert errand is not None
         try:
             content, parcel = self._ray.get(place.asked)
         except self._ray.exceptions.RayError as error:
-            if errand.begun or not place.served:
-                self._drop(place, Outcome(errand.run.id, "died", _why(error)))
-            else:
-                # it died while nobody looked, which is not for the run to answer for
-                self._drop(place, Outcome(errand.run.id, "busy"))
+            self._drop(place, self._outcome_of(place, errand, error))
             return
         try:
             news = News.from_bytes(content)
@@ -252,10 +241,23 @@ class RayPool:
             self._drop(place, Outcome(errand.run.id, "failed", f"what came is no news: {error}"))
             return
         errand.begun = True
+        self._fleet.note_start()
         place.asked = []
         self._receive(place, errand, news, parcel)
 
-    def _receive(self, place: _Place, errand: _Errand, news: News, parcel: bytes) -> None:
+    def _outcome_of(self, place: Place, errand: Errand, error: BaseException) -> Outcome:
+        """Whether a run has to answer for the end of its process."""
+        run = errand.run.id
+        if errand.begun:
+            return Outcome(run, "died", why(error))
+        if place.idle_since is not None:
+            return Outcome(run, "returned")  # it died while nobody looked
+        told = self._fleet.note_false_start(error)
+        if told is None:
+            return Outcome(run, "died", why(error))
+        return Outcome(run, "returned", told)
+
+    def _receive(self, place: Place, errand: Errand, news: News, parcel: bytes) -> None:
         """Let home be as the news have it."""
         run, over = errand.run, news.kind in ("ended", "failed")
         try:
@@ -287,13 +289,13 @@ class RayPool:
             self._outcomes.append(Outcome(run.id, news.kind))
         self._ask(place)
 
-    def _finish(self, place: _Place, errand: _Errand, news: News) -> None:
+    def _finish(self, place: Place, errand: Errand, news: News) -> None:
         errand.lock.release()
-        place.errand, place.served = None, True
+        place.errand, place.idle_since = None, time.monotonic()
         kind: Kind = "ended" if news.kind == "ended" else "failed"
         self._outcomes.append(Outcome(errand.run.id, kind, news.text, news.status))
 
-    def _drop(self, place: _Place, outcome: Outcome) -> None:
+    def _drop(self, place: Place, outcome: Outcome) -> None:
         """Do without a process."""
         with suppress(self._ray.exceptions.RayError):
             self._ray.kill(place.actor)
@@ -301,14 +303,3 @@ class RayPool:
             place.errand.lock.release()
         self._places.remove(place)
         self._outcomes.append(outcome)
-
-
-def _why(error: BaseException) -> str:
-    """The one line that tells most of what Ray tells of a death."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if "creation task" in str(error):
-        return f"no process could begin with it: {lines[-1]}"
-    telling = [line for line in lines if line.startswith(("The actor is dead", "The node"))]
-    reason = (telling or lines or ["no reason given"])[0]
-    # what comes after is for people who run Ray
-    return f"its process is gone: {reason.partition(' Worker exit type')[0][:200]}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import queue
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -103,11 +104,18 @@ class Outbox:
 class Seat:
     """Trains one run after the other, in a thread that lives as long as the process."""
 
-    def __init__(self, expected: dict[str, str], data_dir: str | None, side_by_side: int) -> None:
+    def __init__(
+        self,
+        expected: dict[str, str],
+        data_dir: str | None,
+        side_by_side: int,
+        allow_inexact: bool = False,
+    ) -> None:
         """Sit down.
 
         :param expected: :func:`versions` of the machine that asks.
         :param data_dir: where data sets are kept; None: in the cache of this machine.
+        :param allow_inexact: let runs go on that began on a machine unlike this one.
         :raises RuntimeError: this machine has other versions.
         """
         from engine.cluster.workspace import workspace
@@ -120,8 +128,9 @@ class Seat:
                 )
         self._data_dir = data_dir
         self._side_by_side = side_by_side
+        self._allow_inexact = allow_inexact
         self._stack = ExitStack()
-        self._folder = self._stack.enter_context(workspace())
+        self._folder = self._stack.enter_context(workspace(Path(tempfile.gettempdir())))
         self._words: dict[int, Word] = {}
         self._parcels: queue.SimpleQueue[tuple[int, str, bytes]] = queue.SimpleQueue()
         self._news = Outbox()
@@ -186,6 +195,7 @@ class Seat:
                 data_dir=Path(self._data_dir) if self._data_dir else default_data_dir(),
                 load=kept.load,
                 side_by_side=self._side_by_side,
+                allow_inexact=self._allow_inexact,
             )
             outcome = train_run(run, sitting)
             while outcome.kind == "full" and word.desired() is not Desired.STOPPED:

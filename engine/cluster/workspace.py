@@ -25,14 +25,13 @@ _YOUNG_SECONDS = 5.0
 
 
 @contextmanager
-def workspace() -> Iterator[Path]:
+def workspace(place: Path) -> Iterator[Path]:
     """A private folder that is removed with all that is in it, also if this process is killed: by
     the next who needs one.
 
+    :param place: the folder to make it in.
     :raises StorageError: it can not be made.
     """
-    # a short path: those of sockets are limited to about a hundred letters
-    place = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
     remove_left(place)
     with storage_errors(place):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))

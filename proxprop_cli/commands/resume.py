@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +81,7 @@ def resume(
         _check_sweep(found, asked, team)
         from proxprop_cli.sweeping import How, resume_sweep
 
+        where = replace(where, allow_inexact=allow_inexact)
         how = How(store, output, data_dir, jobs=jobs, plain=plain, detach=detach, engine=where)
         raise typer.Exit(resume_sweep(found, how, as_told=as_told))
 
@@ -111,9 +112,8 @@ def _check_sweep(sweep: Sweep, asked: _Asked, team: Team) -> None:
         raise ConfigError("the runs of a sweep are trained by one process each, without torchrun")
     if asked.limits:
         raise ConfigError("a sweep's limits are part of it; start another with other limits")
-    if asked.allow_inexact or asked.fail_on_divergence:
-        option = "--allow-inexact" if asked.allow_inexact else "--fail-on-divergence"
-        raise ConfigError(f"{option} is for runs; {sweep.id} is a sweep: leave it out")
+    if asked.fail_on_divergence:
+        raise ConfigError(f"--fail-on-divergence is for runs; {sweep.id} is a sweep: leave it out")
 
 
 def _resume_run(run: Run, store: Runs, asked: _Asked, output: Output, team: Team) -> int:

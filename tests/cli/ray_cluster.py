@@ -71,21 +71,32 @@ class Cluster:
         """
         found = processes()
         raylets = {p.pid for p in found if "raylet/raylet" in p.line and str(self.folder) in p.line}
-        assert raylets
         name = f"ray::Seat{doing}"
         return [p.pid for p in found if p.parent in raylets and p.line.startswith(name)]
 
 
 @contextmanager
-def cluster(cpus: int) -> Iterator[Cluster]:
+def cluster(cpus: int, gpus: int = 0, *, grows: bool = False) -> Iterator[Cluster]:
+    """A head.
+
+    :param gpus: those that Ray is told of; there need not be any.
+    :param grows: whether others may join.
+    """
     # paths of sockets are to be short
     folder = Path(tempfile.mkdtemp(prefix="pp-", dir="/tmp"))
     environment = {**QUIET, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if grows:
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
     try:
         for _ in range(_TRIES):
-            address = start(folder, cpus, environment)
-            if address:
-                yield Cluster(folder, address, environment)
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            options = ["--head", f"--port={port}", "--include-dashboard=false"]
+            options += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--temp-dir={folder}"]
+            options += ["--node-ip-address=127.0.0.1"]
+            if start(folder / "output", options, environment):
+                yield Cluster(folder, f"127.0.0.1:{port}", environment)
                 return
             end_all(folder)
         raise AssertionError((folder / "output").read_text())
@@ -94,30 +105,37 @@ def cluster(cpus: int) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start(folder: Path, cpus: int, environment: dict[str, str]) -> str:
-    """Start a head; gives its address, and none where it did not start in the time that Ray gives
-    it, which it may not on a busy machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-    command += [f"--port={port}", f"--num-cpus={cpus}", "--include-dashboard=false"]
-    command += [f"--temp-dir={folder}", "--object-store-memory=200000000", "--disable-usage-stats"]
-    with (folder / "output").open("wb") as output:
+def join(there: Cluster, ip: str, cpus: int, environment: dict[str, str]) -> None:
+    """Start another node; it ends with the cluster.
+
+    :param environment: besides what the cluster's processes need.
+    """
+    options = [f"--address={there.address}", f"--node-ip-address={ip}", f"--num-cpus={cpus}"]
+    output = there.folder / f"output-{ip}"
+    assert start(output, options, {**there.environment, **environment}), output.read_text()
+
+
+def start(output: Path, options: list[str], environment: dict[str, str]) -> bool:
+    """Start a node; tells whether it came up in the time that Ray gives it, which it may not on a
+    busy machine."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
+    command += ["--object-store-memory=200000000", "--disable-usage-stats"]
+    with output.open("wb") as stream:
         process = subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=output, stderr=output
+            command, env={**os.environ, **environment}, stdout=stream, stderr=stream
         )
     while process.poll() is None:
-        if "Ray runtime started" in (folder / "output").read_text():
-            return f"127.0.0.1:{port}"
+        if "Ray runtime started" in output.read_text():
+            return True
         time.sleep(0.1)
-    return ""
+    return False
 
 
 def end_all(folder: Path) -> None:
     """End what was started in a folder: as a person does, then for sure."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         limit = time.monotonic() + 30
+        # first what "ray start" itself is, which ends the others
         mark = f"--temp-dir={folder}" if number == signal.SIGTERM else str(folder)
         for left in processes():
             if mark in left.line:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from engine.cells import read_cell
+from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import StoreReader
-from tests.cli.ray_cluster import Cluster, Process, cluster, processes, ray_is_there
+from tests.cli.ray_cluster import Cluster, Process, cluster, join, processes, ray_is_there
 from tests.cli.terminal import SMALL, Answer, Terminal, end
 from tests.cli.test_sweep import figures, only_sweep, trained_steps, wait_for
 from tests.reliability.report import FAULTS, MORE, many, promise
@@ -117,9 +118,120 @@ def test_killed_at_random_moments(terminal, asker, shared, rng, measured, times)
         assert "not come to their end" in err
     assert process.returncode == 0, err
     assert kills >= times // 2
+    assert resumed  # a death was of a run that had begun, and not of a process that had none yet
     assert outcomes(asker.runs) == outcomes(terminal.runs)
     assert Counter(ends(asker.runs)) == {1: times}
     measured(f"{times} of {times} runs, {kills} kills")
+
+
+def test_the_same_command_goes_on_where_who_asked_was_killed(asker, shared):
+    grid = [*LONG, "--tau", "0.01,0.02", "--seeds", "1", "--epochs", "1500", *asker.options]
+    process = asker.start("sweep-tau", *grid)
+    wait_for(lambda: kept_steps(asker) > 0, 120)
+    kept = kept_steps(asker)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not shared.seats(), 120)
+    assert not any(run.is_live() for run in Runs(asker.runs).all())
+    answer = asker("sweep-tau", *grid)
+    assert answer.code == 0, answer.err
+    assert ends(asker.runs) == [1, 1]
+    assert max(map(last_start, Runs(asker.runs).all())) >= kept
+
+
+def last_start(run: Run) -> int:
+    with StoreReader(run.database) as reader:
+        return [event.step for event in reader.events() if event.kind == "RunStarted"][-1]
+
+
+def test_no_more_side_by_side_than_was_asked(asker, shared):
+    grid = [*LONG, "--tau", "0.01,0.02,0.03", "--seeds", "1", *asker.options]
+    process = asker.start("sweep-tau", *grid, "--jobs", "1")
+    assert most_seats(process, shared) == 1
+    assert process.returncode == 0
+
+
+def most_seats(process: subprocess.Popen[str], there: Cluster) -> int:
+    """Processes of a cluster that there were at once, while a command ran."""
+    most = 0
+    while process.poll() is None:
+        most = max(most, len(there.seats()))
+        time.sleep(0.1)
+    process.communicate()
+    return most
+
+
+def test_a_process_for_which_there_is_no_run_leaves_its_place_to_others(asker, shared):
+    # the one diverges at once, the other goes on and on
+    grid = [*LONG, "--tau", "1e30,0.01", "--seeds", "1", "--epochs", "100000", *asker.options]
+    process = asker.start("sweep-tau", *grid)
+    wait_for(lambda: len(shared.seats()) == 2, 120)
+    sweep = only_sweep(asker)
+    wait_for(lambda: "diverged" in {read_cell(asker.runs, c).status for c in sweep.cells})
+    wait_for(lambda: len(shared.seats()) == 1)
+    assert process.poll() is None
+    assert asker("stop", sweep.id).code == 0
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+
+
+def other_version(folder: Path) -> dict[str, str]:
+    """An environment in which another version of the program seems to be installed."""
+    made = folder / "other" / "proxprop-0.0.1.dist-info"
+    made.mkdir(parents=True)
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: proxprop\nVersion: 0.0.1\n")
+    return {"PYTHONPATH": str(made.parent)}
+
+
+def test_a_machine_that_can_not_train_is_left_out(tmp_path):
+    grid = [*GRID, "--tau", "1,0.5,0.1,0.05", "--methods", "backprop", "--seeds", "1"]
+    with cluster(cpus=1, grows=True) as there:
+        join(there, "127.0.0.2", 3, other_version(tmp_path))
+        asker = Asker(tmp_path / "home", there)
+        answer = asker("sweep-tau", *grid, "--epochs", "2", *asker.options)
+    assert answer.code == 0, answer.err
+    assert answer.err.count("machine 127.0.0.2 is not used any more") == 1
+    assert "expected proxprop" in answer.err
+    assert "found 0.0.1" in answer.err
+    assert ends(asker.runs) == [1] * 4
+
+
+def test_a_cluster_that_can_not_train_at_all(asker, tmp_path):
+    asker.environment |= other_version(tmp_path)
+    answer = asker("sweep-tau", *GRID, "--tau", "1,0.1", "--seeds", "1", *asker.options)
+    assert answer.code == 2
+    assert "no machine of the cluster can train: 127.0.0.1: no process could begin" in answer.err
+    assert answer.err.splitlines()[-1].startswith("proxprop: ")
+    assert not any(run.is_live() for run in Runs(asker.runs).all())
+
+
+@promise(FAULTS, "the head of a cluster is gone", "the command ends in one line, and can go on")
+def test_a_lost_head_and_parts_of_a_gpu(tmp_path, measured):
+    # Ray counts GPUs as it is told, so that there need not be one
+    with cluster(cpus=4, gpus=1) as there:
+        asker = Asker(tmp_path / "home", there)
+        grid = [*LONG, "--tau", "0.01,0.02,0.03", "--seeds", "1", "--epochs", "800"]
+        process = asker.start("sweep-tau", *grid, *asker.options, "--gpus", "0.5")
+        wait_for(lambda: len(there.seats(".news")) == 2 and kept_steps(asker) > 0, 120)
+        kept = kept_steps(asker)
+        (head,) = (p.pid for p in processes() if is_head(p, there))
+        os.kill(head, signal.SIGKILL)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=200)
+        measured(f"after {time.monotonic() - began:.0f} s")
+    assert process.returncode == 1, err
+    assert err.splitlines()[-1].startswith("proxprop: the head of the Ray cluster is gone; what ca")
+    assert "Traceback" not in err
+    assert len(Runs(asker.runs).all()) == 2  # the third had no part of a GPU
+    assert not any(run.is_live() for run in Runs(asker.runs).all())
+    again = Terminal(asker.runs)("sweep-tau", *grid, "--jobs", "1", seconds=400)
+    assert again.code == 0, again.err
+    assert ends(asker.runs) == [1] * 3
+    assert max(map(last_start, Runs(asker.runs).all())) >= kept
+
+
+def is_head(process: Process, there: Cluster) -> bool:
+    return "gcs/gcs_server" in process.line and str(there.folder) in process.line
 
 
 def kill_at_random(

@@ -189,6 +189,32 @@ def test_a_checkpoint_that_came_damaged_is_refused(home, tmp_path, change):
     assert outcome(home) == before
 
 
+@promise(MORE, "a death while a run comes home", "the old run or the new one is there")
+def test_a_death_at_any_moment_leaves_the_old_or_the_new(home, tmp_path, measured):
+    away = make_run(tmp_path / "away", pack(home))
+    train(away)
+    parcel = tmp_path / "parcel"
+    parcel.write_bytes(pack(away))
+    # each in a process of its own; here threads of torch may hold anything
+    arriving = [sys.executable, "-m", "tests.reliability.arriving", home.path, parcel]
+    done = subprocess.run(arriving, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    deaths = [json.loads(line) for line in done.stdout.splitlines()]
+    old, new = outcome(home), outcome(away)
+    # files come first, and those that are not known any more go last
+    about = lambda found: {key: found[key] for key in set(found) - {"tensors", "positions"}}  # noqa: E731
+    left = [about(death["left"]) for death in deaths]
+    assert all(found in (about(old), about(new)) for found in left)
+    known = lambda found: {f"{row[0]:09}.safetensors" for row in found["checkpoints"]}  # noqa: E731
+    assert all(known(death["left"]) <= set(death["left"]["tensors"]) for death in deaths)
+    assert about(old) in left
+    assert about(new) in left
+    for death in deaths:
+        assert death["after"] == new, death["before"]
+        assert not [name for name in death["names"] if name.startswith(".arrival")]
+    measured(f"{len(deaths)} deaths")
+
+
 def test_progress_ahead_of_a_checkpoint_is_trained_again(home):
     expected = Runs(home.path.parent).create(
         small.config(epochs=4, log__keep=1, log__keep_best=False, threads=1)

@@ -31,7 +31,7 @@ from tests.reliability.trainings import outcome
 DIED = 9
 """How a process ends at its sub-step."""
 _FILES = {"open", "write", "flush", "fsync", "replace", "rename", "unlink", "remove", "close"}
-_STORE = {"execute", "executemany", "commit"}
+_STORE = {"execute", "executemany", "commit", "backup"}
 
 
 def say(text: str) -> None:
