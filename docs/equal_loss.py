@@ -77,6 +77,7 @@ def _sgd_methods(backprop: tuple[float, ...], prox: tuple[float, ...]) -> tuple[
 
 WIDE = _sgd_methods((0.5, 0.2, 0.1, 0.05, 0.02, 0.01), (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02))
 ADAM_TAUS = (3e-2, 1e-2, 3e-3, 1e-3)
+DEEP_TAUS = (1.0, 0.3, 0.1, 0.03)
 _PLAIN = (
     Problem("digits-mlp", "digits-mlp", (), WIDE, 3, 5),
     Problem("usps-mlp", "usps-mlp", ("epochs=10",), WIDE, 3, 5),
@@ -107,7 +108,21 @@ _PLAIN = (
         3,
     ),
 )
-PROBLEMS = {problem.label: problem for problem in _PLAIN}
+_DEEP = Problem(
+    "cifar-resnet-small",
+    "cifar-resnet-small",
+    ("epochs=8", "batch_size=50", "data.train_samples=1000", "data.validation=500"),
+    (
+        Method("backprop", ("method.name=backprop",), (0.3, 0.1, 0.03, 0.01)),
+        Method("exact", ("method.name=exact",), DEEP_TAUS),
+        Method("cg3", ("method.name=cg3",), DEEP_TAUS),
+        Method("adam", ADAM, (1e-2, 3e-3, 1e-3, 3e-4)),
+    ),
+    1,
+    3,
+)
+"""With batch normalisation already."""
+PROBLEMS = {problem.label: problem for problem in (*_PLAIN, _DEEP)}
 PROBLEMS |= {f"{problem.label}-bn": problem.normalised() for problem in _PLAIN}
 
 
