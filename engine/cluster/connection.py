@@ -218,5 +218,5 @@ def _explained(address: str, error: BaseException) -> ConfigError:
     if "timed out during startup" in text:
         return ConfigError(f"{where}: Ray did not start in time; is this machine too busy?")
     if isinstance(error, ConnectionError):
-        return _nobody(address, str(error).partition(".")[0])
+        return _nobody(address, str(error).partition(". ")[0])
     return ConfigError(f"{where}: Ray did not start: {text[:300]}")

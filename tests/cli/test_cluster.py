@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from engine.cells import read_cell
 from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import StoreReader
-from tests.cli.ray_cluster import Cluster, Process, cluster, join, processes, ray_is_there
+from tests.cli.ray_cluster import QUIET, Cluster, Process, cluster, join, processes, ray_is_there
 from tests.cli.terminal import SMALL, Answer, Terminal, end
 from tests.cli.test_sweep import figures, only_sweep, trained_steps, wait_for
 from tests.reliability.report import FAULTS, MORE, many, promise
@@ -330,6 +331,13 @@ def test_an_interrupt_leaves_nothing_of_a_cluster_of_our_own(tmp_path):
     )
     sweep = only_sweep(alone, 120)
     wait_for(lambda: any(trained_steps(alone, sweep)), 120)
+    places = listening(rays_of(alone))
+    assert {address.removeprefix("::ffff:") for address, _ in places} == {"127.0.0.1"}
+    (head,) = (p for p in rays_of(alone) if "gcs/gcs_server" in p.line)
+    stranger = Asker(tmp_path / "stranger", None)
+    stranger.environment |= {**QUIET, "RAY_AUTH_TOKEN": "0" * 64}
+    ((_, port),) = listening([head])
+    refused(stranger, ["--engine", "ray", "--address", f"127.0.0.1:{port}"], "authentication f")
     folders = {p for p in Path("/tmp").glob("proxprop-ray-*") if is_of(p, process.pid)}
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, err = process.communicate(timeout=200)
@@ -365,6 +373,24 @@ def rays_of(alone: Asker) -> list[Process]:
                 if mark in Path(f"/proc/{process.pid}/environ").read_bytes():
                     found.append(process)
     return found
+
+
+def listening(found: list[Process]) -> set[tuple[str, int]]:
+    """Addresses and ports at which processes can be reached."""
+    sockets = set()
+    for process in found:
+        with suppress(OSError):
+            for opened in Path(f"/proc/{process.pid}/fd").iterdir():
+                sockets.add(str(opened.readlink()))
+    addresses = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in sockets:
+                host, port = local.split(":")
+                words = [bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8)]
+                addresses.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
+    return addresses
 
 
 def is_of(folder: Path, pid: int) -> bool:
