@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ProxPropError
 
 if TYPE_CHECKING:
     from engine.cluster.shares import Share
@@ -40,9 +40,10 @@ class Engine:
         found += [] if self.gpus is None else ["--gpus", str(self.gpus)]
         return found + (["--allow-inexact"] if self.allow_inexact else [])
 
-    def check(self, sweep: Sweep, jobs: int | None) -> None:
+    def check(self, sweep: Sweep, root: Path, jobs: int | None) -> None:
         """See that runs can be trained there before anything is made.
 
+        :param root: folder of the runs.
         :raises ConfigError: they can not.
         """
         if not self.on_ray:
@@ -51,8 +52,8 @@ class Engine:
 
         require_ray()
         # one of our own has room; only its GPUs are what Ray counts
-        if self.address is not None or self._share(sweep, 1).gpus:
-            with self.pool(sweep, Path(), None, jobs):
+        if self.address is not None or self._gpus(sweep):
+            with self.pool(sweep, root, None, jobs):
                 return
 
     @contextmanager
@@ -79,21 +80,23 @@ class Engine:
         cpus, threads = 0, 1
         if self.address is None:
             jobs, threads = share_out(sweep, jobs)
-            cpus = jobs * self._share(sweep, threads).cpus
+            cpus = jobs * self._share(sweep, root, threads).cpus
         with connected(self.address, cpus=cpus):
-            share = self._share(sweep, threads)
+            share = self._share(sweep, root, threads)
             pool = RayPool(root, share, jobs, data_dir, allow_inexact=self.allow_inexact)
             yield pool, threads
 
-    def _share(self, sweep: Sweep, threads: int) -> Share:
+    def _share(self, sweep: Sweep, root: Path, threads: int) -> Share:
         """What a run takes of a machine: one share for all, so that processes can stay."""
         from engine.cluster.shares import Share
 
-        configs = sweep.configs.values()
-        given = [config.get("threads") or threads for config in configs]
-        cuda = any(config.get("device") == "cuda" for config in configs)
-        gpus = self.gpus if self.gpus is not None else float(cuda)
-        return Share(max((n for n in given if isinstance(n, int)), default=threads), gpus)
+        given = [config.get("threads") or threads for config in sweep.configs.values()]
+        asked = max((n for n in given if isinstance(n, int)), default=threads)
+        return Share(max(asked, _threads_begun_with(sweep, root)), self._gpus(sweep))
+
+    def _gpus(self, sweep: Sweep) -> float:
+        cuda = any(config.get("device") == "cuda" for config in sweep.configs.values())
+        return self.gpus if self.gpus is not None else float(cuda)
 
 
 def chosen(engine: str, address: str | None, gpus: float | None) -> Engine:
@@ -115,6 +118,18 @@ def chosen(engine: str, address: str | None, gpus: float | None) -> Engine:
 def on_this_machine(config: RunConfig) -> RunConfig:
     """The run as far as it can be looked at where its device may not be."""
     return config.model_copy(update={"device": "cpu", "precision": "float32", "cuda_graph": False})
+
+
+def _threads_begun_with(sweep: Sweep, root: Path) -> int:
+    """The most threads that runs have which are there already; they keep them."""
+    from engine.run import Run
+
+    most = 0
+    for run in (Run(root / cell.run) for cell in sweep.cells if cell.run):
+        if run.exists():
+            with suppress(ProxPropError):  # what is wrong with it is told when it is its turn
+                most = max(most, run.config().threads or 0)
+    return most
 
 
 def share_out(sweep: Sweep, jobs: int | None) -> tuple[int, int]:

@@ -84,7 +84,7 @@ def start(sweep: Sweep, configs: Sequence[RunConfig], how: How) -> int:
     folder = sweep_folder(root, sweep)
     if folder.is_live():
         raise _busy(sweep)
-    how.engine.check(sweep, how.jobs)
+    how.engine.check(sweep, root, how.jobs)
     for config in configs:
         here = engines.on_this_machine(config) if how.engine.on_ray else config
         sitting.prepare(here, how.data_dir, how.output)
@@ -130,7 +130,7 @@ def resume_sweep(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
     folder = sweep_folder(how.store.root, sweep)
     if not folder.is_live():
         if not as_told:
-            how.engine.check(sweep, how.jobs)
+            how.engine.check(sweep, how.store.root, how.jobs)
         return go_on(sweep, how, as_told=as_told)
     held = [run for run in _live_runs(how.store.root, sweep) if run.desired() is Desired.PAUSED]
     for run in held:

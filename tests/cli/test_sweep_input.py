@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from engine.cluster.shares import Share
 from engine.errors import ConfigError, StorageError
 from engine.experiments import TABLE1_TAUS
+from engine.run import Run
 from engine.runs import Runs
 from engine.sweep_plan import DEFAULT_MAX_RUNS
 from engine.sweeps import Sweep, load_sweep, save_sweep, sweep_file, sweep_ids
 from proxprop_cli.commands import options as opt
 from proxprop_cli.commands import sweep_tau
+from proxprop_cli.engines import Engine
 from proxprop_cli.lists import parse_numbers
 from tests.dashboard.sweep_helper import Made, make_sweep, write_run
 from tests.engine.small import config
@@ -65,6 +68,24 @@ def test_a_cell_keeps_its_limits(cli, root, sweep, limit):
 def test_options_of_runs_are_not_for_sweeps(cli, sweep):
     answer = cli("resume", "sweep-abc", "--fail-on-divergence")
     refused(answer, "--fail-on-divergence is for runs", "sweep-abc is a sweep")
+
+
+def test_a_run_that_was_begun_takes_the_threads_it_has(root, sweep):
+    path = Run(root / "exact-x-1").path / "config.yaml"
+    assert Engine(on_ray=True)._share(sweep, root, 1) == Share(1)
+    run = Run(path.parent)
+    run.save_config(run.config().model_copy(update={"threads": 3}))
+    assert Engine(on_ray=True)._share(sweep, root, 1) == Share(3)
+    assert Engine(on_ray=True, gpus=0.5)._share(sweep, root, 4) == Share(4, 0.5)
+    path.write_text("nonsense: [")
+    assert Engine(on_ray=True)._share(sweep, root, 1) == Share(1)
+
+
+def test_the_options_of_an_engine_say_the_same_again():
+    engine = Engine(on_ray=True, address="auto", gpus=0.25, allow_inexact=True)
+    assert engine.options == [
+        *("--engine", "ray", "--address", "auto", "--gpus", "0.25", "--allow-inexact")
+    ]
 
 
 class TestFind:

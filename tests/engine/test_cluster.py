@@ -264,6 +264,22 @@ def test_a_seat_trains_run_after_run_and_hears_from_home(home, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_run_that_began_elsewhere_otherwise(home, allowed):
+    home.save_config(home.config().model_copy(update={"threads": 2}))
+    seat = Seat(versions(), str(small.cache_dir()), 1, allowed)
+    try:
+        seat.begin(1, home.id, pack(home))
+        news, _ = news_of(seat, 1)[-1]
+    finally:
+        seat.leave()
+    if allowed:
+        assert (news.kind, news.status) == ("ended", "finished")
+    else:
+        assert news.kind == "failed"
+        assert "threads was 1, is 2; --allow-inexact continues it all the same" in news.text
+
+
 def test_a_slow_reader_gets_the_newest_epoch_and_checkpoint_and_all_else():
     box = Outbox()
     box.put(News("begun"))

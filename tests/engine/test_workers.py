@@ -16,6 +16,7 @@ from engine.data.dataset import KeptDataset
 from engine.errors import ConfigError
 from engine.pool import Outcome
 from engine.runs import Runs
+from engine.session import Sitting, sit
 from engine.store_reader import StoreReader
 from engine.sweep_plan import Row, plan_sweep
 from engine.sweep_runner import SweepRunner
@@ -50,6 +51,18 @@ def test_an_idle_process_that_died_is_replaced(tmp_path: Path) -> None:
         assert outcomes[-1].kind in ("ended", "died")
     with StoreReader(first.database) as reader:
         assert reader.state()["side_by_side"] == 1
+
+
+@pytest.mark.parametrize(("allowed", "kind"), [(False, "failed"), (True, "ended")])
+def test_a_run_that_began_with_other_threads(tmp_path: Path, allowed: bool, kind: str) -> None:
+    run = Runs(tmp_path).create(small.config(epochs=1, threads=1))
+    sit(run, Sitting(AlwaysRun(), lambda event: None, small.cache_dir()))
+    run.save_config(run.config().model_copy(update={"threads": 2, "epochs": 2}))
+    with Workers(1, tmp_path, small.cache_dir(), allow_inexact=allowed) as workers:
+        workers.give(run.id)
+        (outcome,) = finish(workers)
+    assert outcome.kind == kind
+    assert ("--allow-inexact" in outcome.text) is not allowed
 
 
 @pytest.mark.parametrize("told", [True, False])
