@@ -114,6 +114,7 @@ class SweepRunner:
         self._deaths: dict[str, tuple[int, int]] = {}
         self._not_before: dict[str, float] = {}
         self._told_of: set[str] = set()
+        self._returned: set[str] = set()
         self._room = Room(Run(root / sweep.id))
         self._failed = 0
         self._told = Desired.RUNNING
@@ -178,7 +179,9 @@ class SweepRunner:
         if run.desired() is not Desired.RUNNING:
             run.set_desired(Desired.RUNNING)
         self._pool.give(run.id)
-        self._listener(CellBegan(cell, resumed))
+        if run.id not in self._returned:  # else it was told of
+            self._listener(CellBegan(cell, resumed))
+        self._returned.discard(run.id)
 
     def _run_of(self, cell: Cell) -> tuple[Run, bool]:
         """The run of a cell, and whether it was there already.
@@ -231,6 +234,7 @@ class SweepRunner:
                 self._fail(cell, outcome.text)
             case "returned":
                 self._queue.appendleft(cell)
+                self._returned.add(outcome.run)
                 if outcome.text and outcome.text not in self._told_of:
                     self._told_of.add(outcome.text)
                     self._listener(CellWaits(cell, outcome.text))

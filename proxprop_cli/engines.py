@@ -77,12 +77,11 @@ class Engine:
         from engine.cluster.connection import connected
         from engine.cluster.ray_pool import RayPool
 
-        cpus, threads = 0, 1
+        threads = 1
         if self.address is None:
             jobs, threads = share_out(sweep, jobs)
-            cpus = jobs * self._share(sweep, root, threads).cpus
-        with connected(self.address, cpus=cpus):
-            share = self._share(sweep, root, threads)
+        share = self._share(sweep, root, threads)
+        with connected(self.address, cpus=share.cpus * (jobs or 1)):
             pool = RayPool(root, share, jobs, data_dir, allow_inexact=self.allow_inexact)
             yield pool, threads
 
@@ -121,14 +120,17 @@ def on_this_machine(config: RunConfig) -> RunConfig:
 
 
 def _threads_begun_with(sweep: Sweep, root: Path) -> int:
-    """The most threads that runs have which are there already; they keep them."""
+    """The most threads that runs have which were begun and are not done; they keep them."""
+    from engine.cells import read_cell
     from engine.run import Run
 
     most = 0
-    for run in (Run(root / cell.run) for cell in sweep.cells if cell.run):
+    for cell in sweep.cells:
+        run = Run(root / str(cell.run))
         if run.exists():
             with suppress(ProxPropError):  # what is wrong with it is told when it is its turn
-                most = max(most, run.config().threads or 0)
+                if not read_cell(root, cell).ended:
+                    most = max(most, run.config().threads or 0)
     return most
 
 

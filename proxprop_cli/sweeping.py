@@ -132,6 +132,8 @@ def resume_sweep(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
         if not as_told:
             how.engine.check(sweep, how.store.root, how.jobs)
         return go_on(sweep, how, as_told=as_told)
+    if how.engine.allow_inexact:
+        raise ConfigError(f"--allow-inexact: {sweep.id} is being trained; stop it first")
     held = [run for run in _live_runs(how.store.root, sweep) if run.desired() is Desired.PAUSED]
     for run in held:
         run.set_desired(Desired.RUNNING)

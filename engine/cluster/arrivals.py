@@ -64,6 +64,16 @@ def note_progress(run: Run, step: int, epoch: float, metrics: Mapping[str, float
         writer.set_state({"step": step, "epoch": epoch, "metrics": dict(metrics)})
 
 
+def status_of(run: Run) -> tuple[str, str]:
+    """How a run is as its store has it, and why.
+
+    :raises StorageError: it can not be read.
+    """
+    with StoreReader(run.database) as reader:
+        state = reader.state()
+    return str(state.get("status", "created")), str(state.get("reason", ""))
+
+
 def note_status(run: Run, status: str, reason: str = "") -> None:
     """Keep how a run is that is somewhere else.
 

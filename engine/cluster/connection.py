@@ -96,6 +96,13 @@ def head_answers() -> bool:
     return True
 
 
+def node_id() -> str:
+    """Of the machine of the cluster that this process is on."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def _set_environment(*, own: bool) -> None:
     """Ray reads these when it is imported, and its processes when they start."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

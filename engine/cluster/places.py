@@ -18,6 +18,7 @@ _SHOWN = 200
 class Errand:
     """A run that is elsewhere.
 
+    :ivar before: status and reason of the run before it went.
     :ivar told: the word that was passed on last.
     :ivar begun: whether a process has it, as far as is known here.
     :ivar arrived: its end, which found no room on the disk.
@@ -27,6 +28,7 @@ class Errand:
     run: Run
     lock: RunLock
     control: FileControl
+    before: tuple[str, str]
     told: tuple[Desired, str] = (Desired.RUNNING, "")
     begun: bool = False
     arrived: tuple[News, bytes] | None = None

@@ -9,13 +9,14 @@ with what the task was first given, so they are off.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Self
 
 from engine.cluster import arrivals
-from engine.cluster.connection import load_ray
+from engine.cluster.connection import load_ray, node_id
 from engine.cluster.fleet import Fleet
 from engine.cluster.parcel import pack
 from engine.cluster.places import Errand, Place, why
@@ -32,6 +33,8 @@ _LOOK_SECONDS = 2.0
 _IDLE_SECONDS = 5.0
 """A process that found no run for so long leaves its CPUs and GPUs to others."""
 _LEAVE_SECONDS = 60.0
+_RETURNS_ALLOWED = 5
+"""Processes that may die, one after the other, before a run begins in one of them."""
 _ROOM_SECONDS = 1.0
 
 
@@ -64,6 +67,7 @@ class RayPool:
         self._outcomes: list[Outcome] = []
         self._word: tuple[Desired, str] = (Desired.RUNNING, "")
         self._numbers = count(1)
+        self._returns: Counter[str] = Counter()
         self._next_look = 0.0
 
     def __enter__(self) -> Self:
@@ -88,6 +92,7 @@ class RayPool:
         """Send a run away; that another process has it is told by :meth:`wait`.
 
         :raises StorageError: it can not be read.
+        :raises TeamError: the cluster's head is gone.
         """
         home = Run(self._root / run)
         try:
@@ -97,11 +102,17 @@ class RayPool:
             return
         try:
             parcel = pack(home)
-            arrivals.note_status(home, "running")
-            errand = Errand(next(self._numbers), home, lock, FileControl(home))
+            before = arrivals.status_of(home)
             place = next((one for one in self._places if one.errand is None), None)
             if place is None:
+                if not self._fleet.look():
+                    # to begin a process would wait for the head, and not only for a while
+                    lock.release()
+                    self._outcomes.append(Outcome(run, "returned"))
+                    return
                 place = self._take_place()
+            arrivals.note_status(home, "running")
+            errand = Errand(next(self._numbers), home, lock, FileControl(home), before)
             try:
                 place.actor.begin.remote(errand.number, run, parcel)
             except self._ray.exceptions.RayError as error:
@@ -126,7 +137,12 @@ class RayPool:
         :raises TeamError: the cluster's head is gone.
         :raises ConfigError: there are machines, but none that can train.
         """
-        self._look_around()
+        if time.monotonic() >= self._next_look:
+            self._fleet.look()
+            self._leave_idle()
+            self._next_look = time.monotonic() + _LOOK_SECONDS
+            if not self._places:
+                self._fleet.refuse_if_unfit()
         self._pass_words_on()
         for place in list(self._places):
             if place.errand and place.errand.arrived and time.monotonic() >= place.errand.next_try:
@@ -146,12 +162,14 @@ class RayPool:
 
     def close(self) -> None:
         """Leave the cluster's processes; runs that are still away stop and come home."""
-        if not self._fleet.is_lost:
-            self._call_home()
-        for place in self._places:
-            if place.errand:
-                place.errand.lock.release()
-        self._places.clear()
+        try:
+            if not self._fleet.is_lost:
+                self._call_home()
+        finally:
+            for place in self._places:
+                if place.errand:
+                    place.errand.lock.release()
+            self._places.clear()
 
     def _call_home(self) -> None:
         self.tell(Desired.STOPPED, ORPHANED)
@@ -169,19 +187,9 @@ class RayPool:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.kill(place.actor)
 
-    def _look_around(self) -> None:
-        """See, now and then, what has become of the cluster."""
-        now = time.monotonic()
-        if now < self._next_look:
-            return
-        self._fleet.look()
-        self._leave_idle(now)
-        self._next_look = time.monotonic() + _LOOK_SECONDS
-        if not self._places:
-            self._fleet.refuse_if_unfit()
-
-    def _leave_idle(self, now: float) -> None:
+    def _leave_idle(self) -> None:
         """Processes for which there is no run left go: a handle that is gone ends its process."""
+        now = time.monotonic()
         for place in list(self._places):
             since = place.idle_since
             if place.errand is None and since is not None and now - since > _IDLE_SECONDS:
@@ -193,7 +201,8 @@ class RayPool:
             **self._fleet.options(), max_restarts=0, max_concurrency=4
         )
         data_dir = None if self._data_dir is None else str(self._data_dir.absolute())
-        actor = seat.remote(versions(), data_dir, self._fleet.together, self._allow_inexact)
+        together = self._fleet.together
+        actor = seat.remote(versions(), data_dir, together, self._allow_inexact, node_id)
         place = Place(actor)
         self._places.append(place)
         return place
@@ -240,21 +249,25 @@ class RayPool:
         except (ValueError, TypeError) as error:
             self._drop(place, Outcome(errand.run.id, "failed", f"what came is no news: {error}"))
             return
-        errand.begun = True
-        self._fleet.note_start()
+        if not errand.begun:
+            errand.begun = True
+            self._returns.pop(errand.run.id, None)
+            self._fleet.note_start(news.text)
         place.asked = []
         self._receive(place, errand, news, parcel)
 
     def _outcome_of(self, place: Place, errand: Errand, error: BaseException) -> Outcome:
         """Whether a run has to answer for the end of its process."""
         run = errand.run.id
-        if errand.begun:
+        # one that ran before died while nobody looked
+        is_idle = place.idle_since is not None
+        told = "" if errand.begun or is_idle else self._fleet.note_false_start(error)
+        if not told:
+            self._returns[run] += 1
+        if errand.begun or told is None or self._returns[run] > _RETURNS_ALLOWED:
             return Outcome(run, "died", why(error))
-        if place.idle_since is not None:
-            return Outcome(run, "returned")  # it died while nobody looked
-        told = self._fleet.note_false_start(error)
-        if told is None:
-            return Outcome(run, "died", why(error))
+        with suppress(ProxPropError):
+            arrivals.note_status(errand.run, *errand.before)
         return Outcome(run, "returned", told)
 
     def _receive(self, place: Place, errand: Errand, news: News, parcel: bytes) -> None:

@@ -110,12 +110,14 @@ class Seat:
         data_dir: str | None,
         side_by_side: int,
         allow_inexact: bool = False,
+        where: Callable[[], str] = lambda: "",
     ) -> None:
         """Sit down.
 
         :param expected: :func:`versions` of the machine that asks.
         :param data_dir: where data sets are kept; None: in the cache of this machine.
         :param allow_inexact: let runs go on that began on a machine unlike this one.
+        :param where: tells what this machine is called.
         :raises RuntimeError: this machine has other versions.
         """
         from engine.cluster.workspace import workspace
@@ -130,7 +132,9 @@ class Seat:
         self._side_by_side = side_by_side
         self._allow_inexact = allow_inexact
         self._stack = ExitStack()
-        self._folder = self._stack.enter_context(workspace(Path(tempfile.gettempdir())))
+        self._where = where()
+        place = Path(tempfile.gettempdir())
+        self._folder = _with_room(lambda: self._stack.enter_context(workspace(place)), None, Word())
         self._words: dict[int, Word] = {}
         self._parcels: queue.SimpleQueue[tuple[int, str, bytes]] = queue.SimpleQueue()
         self._news = Outbox()
@@ -169,7 +173,7 @@ class Seat:
         kept = KeptDataset()
         while True:
             errand, id, parcel = self._parcels.get()
-            self._news.put(News("begun"))
+            self._news.put(News("begun", self._where))
             try:
                 news, parcel = self._train(errand, id, parcel, kept)
             except Exception as error:  # noqa: BLE001 - who asked would wait for ever

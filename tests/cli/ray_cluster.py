@@ -71,6 +71,7 @@ class Cluster:
         """
         found = processes()
         raylets = {p.pid for p in found if "raylet/raylet" in p.line and str(self.folder) in p.line}
+        assert raylets
         name = f"ray::Seat{doing}"
         return [p.pid for p in found if p.parent in raylets and p.line.startswith(name)]
 
@@ -98,10 +99,10 @@ def cluster(cpus: int, gpus: int = 0, *, grows: bool = False) -> Iterator[Cluste
             if start(folder / "output", options, environment):
                 yield Cluster(folder, f"127.0.0.1:{port}", environment)
                 return
-            end_all(folder)
+            end_all(folder, str(port))
         raise AssertionError((folder / "output").read_text())
     finally:
-        end_all(folder)
+        end_all(folder, str(port))
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -131,14 +132,14 @@ def start(output: Path, options: list[str], environment: dict[str, str]) -> bool
     return False
 
 
-def end_all(folder: Path) -> None:
-    """End what was started in a folder: as a person does, then for sure."""
+def end_all(folder: Path, port: str) -> None:
+    """End a cluster: as a person does, then for sure."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         limit = time.monotonic() + 30
-        # first what "ray start" itself is, which ends the others
-        mark = f"--temp-dir={folder}" if number == signal.SIGTERM else str(folder)
         for left in processes():
-            if mark in left.line:
+            # first what "ray start" itself is, which ends the others
+            is_starter = "ray.scripts.scripts start" in left.line and port in left.line
+            if is_starter or (number == signal.SIGKILL and str(folder) in left.line):
                 with suppress(ProcessLookupError):
                     os.kill(left.pid, number)
         while time.monotonic() < limit and any(str(folder) in p.line for p in processes()):
