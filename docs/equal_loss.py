@@ -111,7 +111,7 @@ _PLAIN = (
 _DEEP = Problem(
     "cifar-resnet-small",
     "cifar-resnet-small",
-    ("epochs=8", "batch_size=50", "data.train_samples=1000", "data.validation=500"),
+    ("epochs=6", "batch_size=50", "data.train_samples=1000", "data.validation=250"),
     (
         Method("backprop", ("method.name=backprop",), (0.3, 0.1, 0.03, 0.01)),
         Method("exact", ("method.name=exact",), DEEP_TAUS),
