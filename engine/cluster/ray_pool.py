@@ -92,7 +92,6 @@ class RayPool:
         """Send a run away; that another process has it is told by :meth:`wait`.
 
         :raises StorageError: it can not be read.
-        :raises TeamError: the cluster's head is gone.
         """
         home = Run(self._root / run)
         try:
@@ -105,7 +104,7 @@ class RayPool:
             before = arrivals.status_of(home)
             place = next((one for one in self._places if one.errand is None), None)
             if place is None:
-                if not self._fleet.look():
+                if not self._head_is_there():
                     # to begin a process would wait for the head, and not only for a while
                     lock.release()
                     self._outcomes.append(Outcome(run, "returned"))
@@ -186,6 +185,12 @@ class RayPool:
         for place in self._places:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.kill(place.actor)
+
+    def _head_is_there(self) -> bool:
+        try:
+            return self._fleet.look()
+        except TeamError:
+            return False  # the next who waits is told
 
     def _leave_idle(self) -> None:
         """Processes for which there is no run left go: a handle that is gone ends its process."""
