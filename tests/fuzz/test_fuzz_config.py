@@ -26,6 +26,9 @@ from tests.reliability.report import many, tries
 
 SECONDS = 1.0
 """Of the processor, so that a busy machine does not count."""
+TRIES = 3
+"""What takes as long again and again is slow; once may be a collection of garbage, or a processor
+that is shared with others."""
 MEGABYTES = 200
 
 PRESETS = sorted((Path(__file__).parents[2] / "presets").glob("*.yaml"))
@@ -87,9 +90,13 @@ def given_file(cli, tmp_path, monkeypatch):
 
     def check(content: bytes, *options: str) -> int:
         file.write_bytes(content)
-        start = time.process_time()
-        shown = cli("presets", "show", str(file), *options)
-        seconds = time.process_time() - start
+        seconds = SECONDS
+        for _ in range(TRIES):
+            start = time.process_time()
+            shown = cli("presets", "show", str(file), *options)
+            seconds = min(seconds, time.process_time() - start)
+            if seconds < SECONDS:
+                break
         trained = cli("train", "--preset", str(file), *options)
         assert seconds < SECONDS
         assert trained.code == shown.code
@@ -244,9 +251,13 @@ from pathlib import Path
 from proxprop_cli.__main__ import run
 figures = {}
 for file in sorted(Path(sys.argv[1]).iterdir()):
-    start = time.process_time()
-    code = run(["presets", "show", str(file)])
-    seconds = time.process_time() - start
+    seconds = 9.0
+    for _ in range(TRIES):
+        start = time.process_time()
+        code = run(["presets", "show", str(file)])
+        seconds = min(seconds, time.process_time() - start)
+        if seconds < SECONDS:
+            break
     # of this program; getrusage knows that of the process it was forked from too
     peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
     figures[file.stem] = code, seconds, peak / 1024
@@ -259,8 +270,9 @@ def test_costly_documents(tmp_path):
     """None takes a second or 200 MB, the program around it included."""
     for name, text in COSTLY.items():
         (tmp_path / f"{name}.yaml").write_text(text)
+    measure = MEASURE.replace("TRIES", str(TRIES)).replace("SECONDS", str(SECONDS))
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", measure, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert "internal error" not in done.stderr
     assert "Traceback" not in done.stderr

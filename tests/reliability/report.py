@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,12 +116,21 @@ def write_tables(config: pytest.Config, reports: dict[str, list[Any]]) -> None:
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def _count_of(test: str) -> float:
+    """The ``times`` of :func:`many` in the name of a test; 0: it has none."""
+    count = re.search(r"\[(?:.*-)?([0-9.]+)\]$", test)
+    return float(count[1]) if count else 0.0
+
+
 def _verdict(found: list[tuple[str, Any]]) -> str:
     wrong = [outcome for outcome, _ in found if outcome != "passed"]
     if wrong:
         return ", ".join(sorted(set(wrong))).upper()
     texts = [
-        value for _, report in found for name, value in report.user_properties if name == _MEASURED
+        (_count_of(report.nodeid), value)
+        for _, report in found
+        for name, value in report.user_properties
+        if name == _MEASURED
     ]
-    # of a short and a full count the full one comes last
-    return texts[-1] if texts else f"holds, {len(found)} test" + ("s" if len(found) > 1 else "")
+    # of a short and a full count the full one
+    return max(texts)[1] if texts else f"holds, {len(found)} test" + ("s" if len(found) > 1 else "")
