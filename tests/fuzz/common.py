@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from collections.abc import Callable, Collection
 from random import Random
 from typing import Any
 
+import yaml
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.cli.terminal import Answer
 
+SECONDS = 1.0
+"""What reading a preset may take."""
 HEALTHY, SICK, SWEEP = "healthy", "sick", "sweep-a"
 """A run, one to be broken, and a sweep of both."""
 DOCUMENTED = frozenset({0, 1, 2, 3, 4, 5, 6})
@@ -32,6 +36,19 @@ def fuzz(
         check(value)
 
     example()
+
+
+def limit() -> float:
+    """Seconds of the processor that a reply may take: one, or more where the processor is slow now,
+    such as one whose caches others use. A list that PyYAML reads in 0.4 s elsewhere tells."""
+    start = time.process_time()
+    yaml.safe_load("[" + "1, " * 20_000 + "1]")
+    return SECONDS * max(1.0, (time.process_time() - start) / 0.4)
+
+
+def assert_soon(seconds: float) -> None:
+    """What an answer to bad input took of the processor, so that a busy machine does not count."""
+    assert seconds < SECONDS or seconds < limit()
 
 
 def assert_decent(answer: Answer, codes: Collection[int] = DOCUMENTED) -> None:
