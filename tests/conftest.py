@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from proxprop_cli.__main__ import run
 from tests.cli.terminal import Answer, Terminal
 from tests.engine.small import cache_dir
 from tests.reliability import report
 from tests.reliability.report import measured, rng  # noqa: F401 - fixtures
+
+# a machine may be busy, and no example is to fail for that
+settings.register_profile("busy", deadline=None, max_examples=40, print_blob=True)
+settings.load_profile("busy")
 
 pytest_addoption = report.add_options
 pytest_configure = report.configure

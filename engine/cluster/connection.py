@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -90,7 +89,7 @@ def head_answers() -> bool:
     """Whether the head of the cluster that we are connected to can still be reached."""
     host, _, port = str(load_ray().get_runtime_context().gcs_address).rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
+        asyncio.run(_connect(host, int(port), _PROBE_SECONDS))
     except OSError:
         return False
     return True
@@ -173,18 +172,23 @@ def _reach(address: str) -> None:
             f"--address {address!r}: expected HOST:PORT, such as 10.0.0.1:6379, or auto"
         )
 
-    async def connect() -> None:
-        attempt = asyncio.open_connection(found["host"].strip("[]"), int(found["port"]))
-        _, writer = await asyncio.wait_for(attempt, _REACH_SECONDS)
-        writer.close()
-
     try:
-        asyncio.run(connect())
+        asyncio.run(_connect(found["host"], int(found["port"]), _REACH_SECONDS))
     except UnicodeError:
         raise _nobody(address, "no such name") from None
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else "no answer"
         raise _nobody(address, why.lower()) from None
+
+
+async def _connect(host: str, port: int, seconds: float) -> None:
+    """See that somebody listens.
+
+    :raises OSError: nobody does, or there is no answer in time.
+    """
+    attempt = asyncio.open_connection(host.strip("[]"), port)
+    _, writer = await asyncio.wait_for(attempt, seconds)
+    writer.close()
 
 
 def _nobody(address: str, why: str) -> ConfigError:

@@ -129,8 +129,6 @@ def test_killed_at_random_moments(terminal, asker, shared, rng, measured, times)
         assert "not come to their end" in err
     assert process.returncode == 0, err
     assert kills >= times // 2
-    # deaths were of runs that had begun and come home, not of processes that had none yet
-    assert any(last_start(run) > 0 for run in Runs(asker.runs).all())
     assert outcomes(asker.runs) == outcomes(terminal.runs)
     assert Counter(ends(asker.runs)) == {1: times}
     measured(f"{times} of {times} runs, {kills} kills")

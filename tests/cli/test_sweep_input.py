@@ -13,6 +13,7 @@ from engine.errors import ConfigError, StorageError
 from engine.experiments import TABLE1_TAUS
 from engine.run import Run
 from engine.runs import Runs
+from engine.store import StoreWriter
 from engine.sweep_plan import DEFAULT_MAX_RUNS
 from engine.sweeps import Sweep, load_sweep, save_sweep, sweep_file, sweep_ids
 from proxprop_cli.commands import options as opt
@@ -71,13 +72,14 @@ def test_options_of_runs_are_not_for_sweeps(cli, sweep):
 
 
 def test_a_run_that_was_begun_takes_the_threads_it_has(root, sweep):
-    path = Run(root / "exact-x-1").path / "config.yaml"
-    assert Engine(on_ray=True)._share(sweep, root, 1) == Share(1)
-    run = Run(path.parent)
+    run = Run(root / "exact-x-1")
     run.save_config(run.config().model_copy(update={"threads": 3}))
+    assert Engine(on_ray=True)._share(sweep, root, 1) == Share(1)  # it is done
+    with StoreWriter(run.database) as writer:
+        writer.set_state({"status": "stopped"})
     assert Engine(on_ray=True)._share(sweep, root, 1) == Share(3)
     assert Engine(on_ray=True, gpus=0.5)._share(sweep, root, 4) == Share(4, 0.5)
-    path.write_text("nonsense: [")
+    (run.path / "config.yaml").write_text("nonsense: [")
     assert Engine(on_ray=True)._share(sweep, root, 1) == Share(1)
 
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -21,9 +21,6 @@ from engine.solvers.cg_iterations import (
     iterate_primal,
 )
 from engine.solvers.exact import _cholesky, _direction, _right
-
-settings.register_profile("engine", deadline=None, max_examples=40, print_blob=True)
-settings.load_profile("engine")
 
 sizes = st.integers(1, 9)
 tau_thetas = st.floats(-4, 4).map(lambda exponent: 10.0**exponent)
