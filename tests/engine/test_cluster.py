@@ -212,7 +212,7 @@ def test_a_death_at_any_moment_leaves_the_old_or_the_new(home, tmp_path, measure
     for death in deaths:
         assert death["after"] == new, death["before"]
         assert not [name for name in death["names"] if name.startswith(".arrival")]
-    measured(f"{len(deaths)} deaths")
+    measured(f"{len(deaths)} of {len(deaths)} sub-steps")
 
 
 def test_progress_ahead_of_a_checkpoint_is_trained_again(home):
