@@ -195,7 +195,6 @@ def other_version(folder: Path) -> dict[str, str]:
 
 PLACING = """
 import sys
-import time
 
 from engine.cluster.connection import connected, node_id
 from engine.cluster.fleet import Fleet

@@ -40,10 +40,11 @@ def fuzz(
 
 def limit() -> float:
     """Seconds of the processor that a reply may take: one, or more where the processor is slow now,
-    such as one whose caches others use. A list that PyYAML reads in 0.4 s elsewhere tells."""
+    such as one whose caches others use. A list tells, which took PyYAML 0.56 to 0.64 s on one that
+    nobody else used, where the bar holds."""
     start = time.process_time()
     yaml.safe_load("[" + "1, " * 20_000 + "1]")
-    return SECONDS * max(1.0, (time.process_time() - start) / 0.4)
+    return SECONDS * max(1.0, (time.process_time() - start) / 0.6)
 
 
 def assert_soon(seconds: float) -> None:
