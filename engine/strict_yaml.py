@@ -2,9 +2,9 @@
 
 Scalars follow YAML 1.2's core schema: ``1e-3`` is a number, ``no`` and ``on`` are text and
 ``2020-01-01`` is no date. Refused are duplicate keys, anchors and aliases, tags, keys that are not
-text, nesting without bound, documents over 1 MiB and documents that would take long to read: those
-of very many lines or values. Every fault is a :class:`ConfigError` of one
-line, ``source:line:column: expected ...``.
+text, nesting without bound, documents over 256 KiB and documents that would take long to read:
+those of very many lines or values. Every fault is a :class:`ConfigError` of one line,
+``source:line:column: expected ...``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import yaml
 
 from engine.errors import ConfigError, shortened
 
-MAX_BYTES = 1 << 20
-"""Largest document, in bytes of UTF-8."""
+MAX_BYTES = 1 << 18
+"""Largest document, in bytes of UTF-8; PyYAML takes up to a second for 1 MiB."""
 MAX_DEPTH = 32
 """Deepest nesting of mappings and lists."""
-MAX_LINES = 20_000
+MAX_LINES = 10_000
 """Most lines of a document."""
-MAX_TOKENS = 20_000
+MAX_TOKENS = 10_000
 """Most keys, values and marks between them: PyYAML takes 14 µs and 350 bytes for each, so that a
-list of 1 MiB would cost 14 s and 300 MB."""
+list of 256 KiB would cost 4 s and 80 MB."""
 
 _CONSTANTS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -280,4 +280,4 @@ def _short(text: str) -> str:
 
 
 def _refuse_size(source: str) -> NoReturn:
-    raise ConfigError(f"{source}: expected at most {MAX_BYTES >> 20} MiB of YAML, found more")
+    raise ConfigError(f"{source}: expected at most {MAX_BYTES >> 10} KiB of YAML, found more")

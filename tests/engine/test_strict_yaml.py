@@ -110,12 +110,12 @@ def test_nesting_up_to_the_bound_is_read() -> None:
 
 
 def test_size(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="at most 1 MiB"):
+    with pytest.raises(ConfigError, match="at most 256 KiB"):
         parse("a: " + "é" * (MAX_BYTES // 2), "f")
     huge = tmp_path / "huge.yaml"
     with huge.open("wb") as file:
         file.truncate(1 << 40)  # sparse: reading it whole would never end
-    with pytest.raises(ConfigError, match=r"huge\.yaml: expected at most 1 MiB"):
+    with pytest.raises(ConfigError, match=r"huge\.yaml: expected at most 256 KiB"):
         read(huge)
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from engine import strict_yaml
 from engine.config import dump, known_keys, unfold, validate
 from engine.errors import ConfigError
+from engine.strict_yaml import MAX_BYTES
 from proxprop_cli import presets, sitting
 from proxprop_cli.commands.options import build_config
-from tests.fuzz.common import SECONDS, assert_decent, assert_refused, assert_soon, fuzz
+from tests.fuzz.common import SECONDS, assert_decent, assert_refused, fuzz, soon
 from tests.reliability.report import many, tries
 
 MEGABYTES = 200
@@ -59,16 +60,16 @@ def built(tmp_path):
     """What both commands make of a file with this content, without the program around it."""
     file = tmp_path / "preset.yaml"
 
+    def read(assignments: Sequence[str]) -> None:
+        try:
+            config = build_config(str(file), assignments, None, {})
+        except ConfigError:
+            return  # what becomes of it is the same for all, and looked at below
+        assert validate(strict_yaml.parse(dump(config), "again")) == config
+
     def check(content: bytes, *assignments: str) -> None:
         file.write_bytes(content)
-        start = time.process_time()
-        try:
-            config = build_config(str(file), list(assignments), None, {})
-        except ConfigError:
-            pass  # what becomes of it is the same for all, and looked at below
-        else:
-            assert validate(strict_yaml.parse(dump(config), "again")) == config
-        assert_soon(time.process_time() - start)
+        soon(lambda: read(assignments))
 
     return check
 
@@ -85,9 +86,7 @@ def given_file(cli, tmp_path, monkeypatch):
 
     def check(content: bytes, *options: str) -> int:
         file.write_bytes(content)
-        start = time.process_time()
-        shown = cli("presets", "show", str(file), *options)
-        assert_soon(time.process_time() - start)
+        shown = soon(lambda: cli("presets", "show", str(file), *options))
         trained = cli("train", "--preset", str(file), *options)
         assert trained.code == shown.code
         for answer in (shown, trained):
@@ -203,17 +202,15 @@ def test_a_preset_deep_in_the_file_system(cli, tmp_path):
     assert answer.json["preset"].endswith("bbb/small.yaml")
 
 
-MIB = 1 << 20
-
-
 def filled(unit: str, before: str = "", after: str = "") -> str:
-    return before + unit * ((MIB - len(before) - len(after)) // len(unit.encode())) + after
+    """As large as a document may be."""
+    return before + unit * ((MAX_BYTES - len(before) - len(after)) // len(unit.encode())) + after
 
 
 COSTLY = {
     "flow list": filled("1,", "a: [", "1]"),
     "mappings in a list": filled("{},", "a: [", "1]"),
-    "keys": "".join(f"k{number}: 1\n" for number in range(80_000)),
+    "keys": "".join(f"k{number}: 1\n" for number in range(20_000)),
     "long key": filled("x", "", ": 1"),
     "long scalar": filled("x", "description: "),
     "quoted scalar": filled("x", 'description: "', '"'),
@@ -228,36 +225,28 @@ COSTLY = {
     "anchor": filled("a", "a: &"),
     "digits": filled("9", "epochs: 1."),
     "hexadecimal": filled("f", "epochs: 0x"),
-    "too large": "a" * (MIB + 1),
+    "too large": "a" * (MAX_BYTES + 1),
     "a name": filled("x", "name: "),
-    "layers": "model: {hidden: [" + "1," * 9_900 + "1]}",
-    "methods": "methods: {" + ", ".join(f"cg{n}: {{tau: 1}}" for n in range(1, 1_900)) + "}",
+    "layers": "model: {hidden: [" + "1," * 4_900 + "1]}",
+    "methods": "methods: {" + ", ".join(f"cg{n}: {{tau: 1}}" for n in range(1, 950)) + "}",
     "dotted key": filled("a.", "", ": 1"),
-    "all at once": "#\n" * 9_000 + filled("\\n", "x: [" + "1," * 4_000 + '"', '"]')[: MIB - 20_000],
+    "all at once": filled("\\n", "#\n" * 9_000 + "x: [" + "1," * 4_000 + '"', '"]'),
 }
 MEASURE = """
 import json, re, sys, time
 from pathlib import Path
 from proxprop_cli.__main__ import run
-figures, slow = {}, []
+figures = {}
 for file in sorted(Path(sys.argv[1]).iterdir()):
-    start = time.process_time()
-    code = run(["presets", "show", str(file)])
-    seconds = time.process_time() - start
+    seconds = []
+    while len(seconds) < 3 and not (seconds and seconds[-1] < 1.0):
+        # the first file pays for what the program imports; a busy machine may hold one try up
+        start = time.process_time()
+        code = run(["presets", "show", str(file)])
+        seconds.append(time.process_time() - start)
     # of this program; getrusage knows that of the process it was forked from too
     peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
-    figures[file.stem] = code, seconds, peak / 1024
-    if seconds > 1.0:
-        slow.append(file)
-if slow:
-    from tests.fuzz.common import SECONDS, limit  # takes memory
-for file in slow:
-    # does it take as long as that again, and is this processor itself slow now?
-    code, before, peak = figures[file.stem]
-    start = time.process_time()
-    run(["presets", "show", str(file)])
-    seconds = min(before, time.process_time() - start)
-    figures[file.stem] = code, seconds / (limit() / SECONDS), peak
+    figures[file.stem] = code, min(seconds), peak / 1024
 sys.stderr.write("\\n" + json.dumps(figures))
 """
 

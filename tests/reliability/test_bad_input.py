@@ -92,13 +92,13 @@ def test_wrong_values(preset, tmp_path, tau, more, words):
     assert not (tmp_path / "runs").exists()
 
 
-@promise(BAD_INPUT, "YAML aliases, more than 1 MiB", "refused, exit 2")
+@promise(BAD_INPUT, "YAML aliases, more than 256 KiB", "refused, exit 2")
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("a: &x [1]\nb: [*x, *x]\n", "the anchor '&x'"),
         ("a: *x\n", "the alias '*x'"),
-        ("a: " + "x" * (1 << 20), "at most 1 MiB"),
+        ("a: " + "x" * (1 << 18), "at most 256 KiB"),
     ],
 )
 def test_aliases_and_size(preset, text, said):
