@@ -3,7 +3,8 @@
 python docs/equal_loss.py [--set KEY=VALUE] [--jobs N] [PROBLEM …]
 
 Every step size is tried with seeds that the comparison does not use; the one whose worst seed ends
-at the least training loss is compared, over other seeds. The runs are kept where proxprop keeps its
+at the least training loss is compared, over other seeds. Where it is the first or the last of those
+tried, another is tried beyond it. The runs are kept where proxprop keeps its
 runs, so that the same command goes on where it was left.
 """
 
@@ -23,6 +24,8 @@ HEAD = """\
 |---|---|---|---|---|---|---|---|---|
 """
 TUNING_SEED = 1000
+WIDER = 3
+"""How often a grid is made wider, by a step size beyond that at its edge where that is the best."""
 ADAM = (
     "method.name=backprop",
     "optimizer.name=adam",
@@ -135,18 +138,33 @@ def proxprop(*arguments: str) -> dict[str, Any]:
 
 
 def best_step_size(method: Method, problem: Problem, common: list[str]) -> tuple[float, bool]:
-    """The best step size, and whether it is the first or the last of those tried."""
+    """The best step size, and whether it is still the first or the last of those tried, after the
+    grid was made wider there."""
+    taus = sorted(method.taus)
+    for _ in range(WIDER + 1):
+        worst = worst_losses(method, taus, problem, common)
+        best = min(taus, key=lambda tau: worst[tau])
+        if best not in (taus[0], taus[-1]):
+            return best, False
+        inner = taus[1] if best == taus[0] else taus[-2]
+        taus = sorted([*taus, float(f"{best * best / inner:.1g}")])
+    return best, True
+
+
+def worst_losses(
+    method: Method, taus: list[float], problem: Problem, common: list[str]
+) -> dict[float, float]:
+    """The final training loss of the worst seed at each step size; infinite where one diverged."""
     settings = [argument for text in method.settings for argument in ("--set", text)]
     name = dict(text.split("=", 1) for text in method.settings)["method.name"]
-    taus = ",".join(f"{tau:g}" for tau in method.taus)
-    arguments = ["--methods", name, "--tau", taus]
+    grid = ",".join(f"{tau:g}" for tau in taus)
+    arguments = ["--methods", name, "--tau", grid]
     arguments += ["--seeds", str(problem.tuning_seeds), "--seed", str(TUNING_SEED)]
-    worst = dict.fromkeys(method.taus, 0.0)
+    worst = dict.fromkeys(taus, 0.0)
     for cell in proxprop("sweep-tau", *common, *settings, *arguments)["cells"]:
         loss = math.inf if cell["diverged"] else cell["train_loss"]
         worst[cell["tau"]] = max(worst[cell["tau"]], loss)
-    best = min(worst, key=lambda tau: worst[tau])
-    return best, best in (method.taus[0], method.taus[-1])
+    return worst
 
 
 def rows(name: str, extra: list[str], jobs: int) -> Iterator[str]:
