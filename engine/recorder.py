@@ -29,6 +29,7 @@ from engine.events import (
 )
 from engine.run import Run
 from engine.store import StoreWriter
+from engine.store_copy import remove_left_copies
 from engine.store_reader import CheckpointRow, StoreReader
 from engine.thinning import Fallbacks, keeps_trace, thin
 
@@ -73,6 +74,7 @@ class Recorder:
             run.checkpoints.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         self._remove_superseded()
         self._remove_strays()
+        remove_left_copies(run.database)
 
     def record(self, event: Event) -> None:
         """Store an event durably, but for single steps' traces, which wait for the next block.

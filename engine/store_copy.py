@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from engine.atomic_files import storage_errors
 from engine.store_format import check_version, database_errors
+
+_PREFIX = ".copy-"
+
+
+@contextmanager
+def place_for_copy(path: Path) -> Iterator[Path]:
+    """Where a copy of a database may lie for a while, on the same disk.
+
+    :raises StorageError: there is no room.
+    """
+    with (
+        storage_errors(path),
+        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=path.parent) as folder,
+    ):
+        yield Path(folder) / path.name
+
+
+def remove_left_copies(path: Path) -> None:
+    """Remove what processes that died here have left; the caller holds the run's lock, and nobody
+    copies its database."""
+    for left in path.parent.glob(f"{_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def read_store(path: Path) -> bytes:
@@ -16,8 +40,7 @@ def read_store(path: Path) -> bytes:
 
     :raises StorageError: it can not be read.
     """
-    with storage_errors(path), tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
-        copy = Path(folder) / path.name
+    with place_for_copy(path) as copy:
         with (
             database_errors(path),
             closing(_connect(path, "mode=ro")) as source,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,10 +12,8 @@ from engine.cluster.parcel import Files, unpack
 from engine.errors import CheckpointError
 from engine.run import Run
 from engine.store import StoreWriter
-from engine.store_copy import replace_store
+from engine.store_copy import place_for_copy, remove_left_copies, replace_store
 from engine.store_reader import CheckpointRow, StoreReader
-
-_PREFIX = ".arrival-"
 
 
 def take_in(run: Run, parcel: bytes) -> None:
@@ -30,14 +26,8 @@ def take_in(run: Run, parcel: bytes) -> None:
     :raises StorageError: it is no run, or there is no room.
     """
     files = unpack(parcel)
-    for left in run.path.glob(f"{_PREFIX}*"):
-        # of somebody who was killed here
-        shutil.rmtree(left, ignore_errors=True)
-    with (
-        storage_errors(run.path),
-        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=run.path) as folder,
-    ):
-        copy = Path(folder) / run.database.name
+    remove_left_copies(run.database)
+    with place_for_copy(run.database) as copy:
         replace_bytes(copy, bytes(files.get("run.db", b"")))
         with StoreReader(copy) as reader:
             reader.state()

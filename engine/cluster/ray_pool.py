@@ -27,6 +27,7 @@ from engine.errors import BusyError, ConfigError, ProxPropError, StorageFullErro
 from engine.file_control import FileControl
 from engine.pool import ORPHANED, Kind, Outcome
 from engine.run import Run
+from engine.store_copy import remove_left_copies
 
 _LOOK_SECONDS = 2.0
 """Machines come and go."""
@@ -100,6 +101,7 @@ class RayPool:
             self._outcomes.append(Outcome(run, "busy", str(error)))
             return
         try:
+            remove_left_copies(home.database)
             parcel = pack(home)
             before = arrivals.status_of(home)
             place = next((one for one in self._places if one.errand is None), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from engine.errors import CheckpointError, StorageError, StorageFullError
 from engine.run import Run
 from engine.runs import Runs
 from engine.session import Sitting, sit
-from engine.store_copy import read_store
+from engine.store_copy import place_for_copy, read_store
 from engine.store_reader import StoreReader
 from tests.cli.terminal import SMALL
 from tests.engine import small
@@ -90,6 +91,17 @@ def test_a_run_goes_away_and_comes_home_as_if_it_had_stayed(home, tmp_path):
     assert files == {"config.yaml", "run.db", "desired.json", "lock", "checkpoints"}
     assert len(list(home.checkpoints.iterdir())) == 2
     assert {p.stat().st_mode & 0o777 for p in home.path.rglob("*") if p.is_file()} == {0o600}
+
+
+@pytest.mark.parametrize("go_on", [train, lambda home: arrivals.take_in(home, pack(home))])
+def test_what_a_death_left_goes_when_the_run_goes_on(home, go_on):
+    with place_for_copy(home.database) as copy:
+        copy.write_bytes(read_store(home.database))
+        # the name of one, and not removed
+        left = Path(shutil.copytree(copy.parent, f"{copy.parent}left"))
+    assert left.exists()
+    go_on(home)
+    assert not left.exists()
 
 
 def test_what_comes_twice_changes_nothing(home):
