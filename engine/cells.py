@@ -62,6 +62,12 @@ class CellState:
     """Most runs that shared the machine with it, itself included."""
     val_loss: float | None = None
     """Mean over all validation samples."""
+    test_loss: float | None = None
+    """Mean over all test samples."""
+    test_accuracy: float | None = None
+    """As ``val_accuracy``."""
+    seconds: float | None = None
+    """Of training so far, without evaluation."""
     short_of_room: bool = False
     """Whether its process waits for room on the disk."""
 
@@ -169,6 +175,9 @@ def _read(reader: StoreReader, expected: Mapping[str, Any]) -> CellState:
         train_loss=_float(metrics.get("train_loss")),
         val_accuracy=_float(metrics.get("val_accuracy")),
         val_loss=_float(metrics.get("val_loss")),
+        test_loss=_float(metrics.get("test_loss")),
+        test_accuracy=_float(metrics.get("test_accuracy")),
+        seconds=_float(metrics.get("time/train")),
         epoch=_float(state.get("epoch")) or 0.0,
         initial_loss=float(losses[0]) if len(steps) and steps[0] == 0 else None,
         first_bad_step=bad_step,

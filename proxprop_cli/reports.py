@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ _ACCURACIES = ("val_accuracy", "test_accuracy")
 _LOSSES = ("val_loss", "test_loss")
 _USER_FILE = 0o666
 _REPORT = "report.md"
-_TABLES = ("runs.csv", "grid.csv")
+_TABLES = ("runs.csv", "grid.csv", "means.csv", "published.csv")
 _FIGURES = ("stability", "heatmap", "curves", "reconstructions")
 _PICTURES = ("png", "svg")
 _MADE_BY = re.compile(r"^Made by `+ ?proxprop\b.*Sweep `", re.MULTILINE)
@@ -69,7 +70,7 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
     from engine.cells import read_cells
     from engine.comparison import compare
     from engine.stability import summarize_sweep
-    from engine.sweep_export import export_sweep
+    from engine.sweep_export import export_means, export_sweep
     from proxprop_cli.sweep_tables import comparison_document
     from proxprop_cli.sweeping import print_comparison
 
@@ -78,10 +79,11 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
     found = compare(root, sweep)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    runs, grid_file = (folder / name for name in _TABLES)
+    runs, grid_file, means, published = (folder / name for name in _TABLES)
     export_sweep(sweep, states, runs)
     if sweep.kind == "sweep":
         export_sweep(sweep, states, grid_file, grid=True)
+    export_means(found, means)
     grid = summarize_sweep(sweep, states)
     figures, notes = _figures(sweep, root, folder, grid)
     changed = changed_settings(experiment, sweep)
@@ -100,6 +102,8 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
     with storage_errors(path), replacing(path, mode=_USER_FILE) as stream:
         stream.write(text)
     beside = set_beside(experiment, found, sweep)
+    if beside:
+        _write_beside(beside, published)
     ended = sum(row.ended for row in found.rows)
     for note in [*problems(found), *notes]:
         output.note(note)
@@ -152,6 +156,18 @@ def _row(item: Beside) -> list[str]:
     ]
 
 
+def _write_beside(beside: Sequence[Beside], path: Path) -> None:
+    """Ours beside the published figures, as CSV; a published ``nan`` is a run that diverged."""
+    from engine.export import csv_text, csv_writer, writing
+
+    documents = [_document(item) for item in beside]
+    with writing(path) as stream:
+        writer = csv_writer(stream)
+        writer.writerow(documents[0])
+        for document in documents:
+            writer.writerow(csv_text(x) if isinstance(x, str) else x for x in document.values())
+
+
 def _document(item: Beside) -> dict[str, Any]:
     return {
         "method": item.row,
@@ -159,7 +175,7 @@ def _document(item: Beside) -> dict[str, Any]:
         "figure": item.published.figure,
         "published": item.published.value,
         "mean": None if item.ours is None else item.ours.mean,
-        "ci95": None if item.ours is None else item.ours.ci95,
+        "ci95": None if item.ours is None or math.isnan(item.ours.ci95) else item.ours.ci95,
         "n": 0 if item.ours is None else item.ours.n,
         "seeds": item.seeds,
         "complete": item.complete,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -113,23 +113,41 @@ def sweep_document(
 def comparison_columns(found: Comparison) -> list[str]:
     """Heads of :func:`comparison_rows`."""
     loss = "" if knows_classes(found.rows) else " loss"
-    parts = [f"val{loss}", f"test{loss}", "time", f"best val{loss}", "after"]
-    return ["method", "tau", "n", "train loss", *parts]
+    return ["method", "tau", "n", "train loss", "sd", f"val{loss}", "sd", f"test{loss}", "sd"]
 
 
 def comparison_rows(found: Comparison) -> list[list[str]]:
-    """A line per variant: where it ended, mean and 95 % interval over its finished seeds."""
+    """A line per variant: where it ended, mean, 95 % interval and standard deviation over its
+    finished seeds."""
     return [
         [
             row.label,
             short_number(row.tau),
             _count(row),
             _plus_minus(row.figures.get("train_loss"), format_number),
-            _score(row, "val_{}"),
-            _score(row, "test_{}"),
-            _mean(row.figures.get("seconds")),
-            _score(row, "best_val_{}"),
-            _mean(row.figures.get("seconds_to_best")),
+            _deviation(row.figures.get("train_loss"), format_number),
+            *_score(row, "val_{}"),
+            *_score(row, "test_{}"),
+        ]
+        for row in found.rows
+    ]
+
+
+def time_columns(found: Comparison) -> list[str]:
+    """Heads of :func:`time_rows`."""
+    loss = "" if knows_classes(found.rows) else " loss"
+    return ["method", "epochs", "time", "sd", f"best val{loss}", "sd", "after", "sd"]
+
+
+def time_rows(found: Comparison) -> list[list[str]]:
+    """A line per variant: how long it was trained, and after how long it was at its best."""
+    return [
+        [
+            row.label,
+            _mean(row.figures.get("epochs"), format_number),
+            *_duration(row.figures.get("seconds")),
+            *_score(row, "best_val_{}"),
+            *_duration(row.figures.get("seconds_to_best")),
         ]
         for row in found.rows
     ]
@@ -138,7 +156,7 @@ def comparison_rows(found: Comparison) -> list[list[str]]:
 def at_loss_columns(found: Comparison) -> list[str]:
     """Heads of :func:`at_loss_rows`."""
     loss = "" if knows_classes(found.rows) else " loss"
-    return ["method", "n", "epochs", "time", f"val{loss}", f"test{loss}"]
+    return ["method", "n", "epochs", "time", "sd", f"val{loss}", "sd", f"test{loss}", "sd"]
 
 
 def at_loss_rows(found: Comparison) -> list[list[str]]:
@@ -148,9 +166,9 @@ def at_loss_rows(found: Comparison) -> list[list[str]]:
             row.label,
             _reached(row),
             _plus_minus(row.figures.get("epochs_at_loss"), format_number),
-            _mean(row.figures.get("seconds_at_loss")),
-            _score(row, "val_{}_at_loss"),
-            _score(row, "test_{}_at_loss"),
+            *_duration(row.figures.get("seconds_at_loss")),
+            *_score(row, "val_{}_at_loss"),
+            *_score(row, "test_{}_at_loss"),
         ]
         for row in found.rows
     ]
@@ -207,20 +225,30 @@ def _reached(row: RowResult) -> str:
     return f"{figure.n if figure else 0}/{len(row.runs)}"
 
 
-def _score(row: RowResult, key: str) -> str:
+def _score(row: RowResult, key: str) -> tuple[str, str]:
+    """Mean with its interval, and the deviation."""
     value, is_accuracy = score(row.figures, key)
-    return _plus_minus(value, percent if is_accuracy else format_number)
+    form = percent if is_accuracy else format_number
+    return _plus_minus(value, form), _deviation(value, form)
 
 
-def _plus_minus(value: Statistic | None, form: Any) -> str:
-    if value is None:
+def _duration(value: Statistic | None) -> tuple[str, str]:
+    """Mean and deviation."""
+    return _mean(value, duration), _deviation(value, duration)
+
+
+def _plus_minus(value: Statistic | None, form: Callable[[float], str]) -> str:
+    mean = _mean(value, form)
+    if value is None or not math.isfinite(value.ci95):
+        return mean
+    return f"{mean.removesuffix(' %')} ± {form(value.ci95)}"
+
+
+def _deviation(value: Statistic | None, form: Callable[[float], str]) -> str:
+    if value is None or not math.isfinite(value.std):
         return "-"
-    mean = form(value.mean)
-    if not math.isfinite(value.ci95):
-        return str(mean)
-    interval = form(value.ci95)
-    return f"{mean.removesuffix(' %')} ± {interval}"
+    return form(value.std).removesuffix(" %")
 
 
-def _mean(value: Statistic | None) -> str:
-    return "-" if value is None else duration(value.mean)
+def _mean(value: Statistic | None, form: Callable[[float], str]) -> str:
+    return "-" if value is None else form(value.mean)

@@ -200,7 +200,10 @@ def print_comparison(found: Comparison, output: Output) -> None:
     """Print where the rows of a comparison ended, and where they had a common training loss."""
     from proxprop_cli import sweep_tables as tables
 
+    output.line("at the end, mean ± half of its 95 % interval, and standard deviation over seeds:")
     output.table(tables.comparison_columns(found), tables.comparison_rows(found))
+    output.line("time of training, without evaluation, and until the best evaluation:")
+    output.table(tables.time_columns(found), tables.time_rows(found))
     most = max((state.side_by_side for row in found.rows for state in row.states), default=1)
     if most > 1:
         output.line(f"times are those of runs trained {most} side by side")

@@ -58,7 +58,7 @@ def compare(
     engine: opt.EngineOption = "local",
     address: opt.AddressOption = None,
     gpus: opt.GpusOption = None,
-    plain: opt.PlainOption = False,
+    plain: opt.PlainTableOption = False,
     detach: opt.DetachOption = False,
     as_json: opt.JsonOption = False,
     runs_dir: opt.DirOption = None,

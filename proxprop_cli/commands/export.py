@@ -47,7 +47,8 @@ def export(
         bool,
         typer.Option(
             "--wide",
-            help="One row per step instead of one per step and key; the grid of a sweep.",
+            help="One row per step instead of one per step and key; the grid of a sweep; "
+            "the means of a comparison.",
         ),
     ] = False,
     metrics: Annotated[
@@ -138,10 +139,15 @@ def _export_metrics(runs: Sequence[Run], format_: str, output_path: str, wide: b
 
 def _export_table(store: Runs, sweep: Sweep, output_path: str, wide: bool) -> dict[str, Any]:
     from engine.cells import read_cells
-    from engine.sweep_export import export_sweep
+    from engine.comparison import compare
+    from engine.sweep_export import export_means, export_sweep
 
     states = read_cells(store.root, sweep)
-    rows = export_sweep(sweep, states, _target(output_path), grid=wide)
+    if wide and sweep.kind == "comparison":
+        found = compare(store.root, sweep, loss=sweep.level)
+        rows = export_means(found, _target(output_path))
+    else:
+        rows = export_sweep(sweep, states, _target(output_path), grid=wide)
     runs = [cell.run for cell, state in zip(sweep.cells, states, strict=True) if state.made]
     return {"path": output_path, "rows": rows, "sweep": sweep.id, "runs": runs}
 

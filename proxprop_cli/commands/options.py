@@ -86,6 +86,9 @@ DeviceOption = Annotated[
 ]
 NameOption = Annotated[str | None, typer.Option(help="Label of the run.")]
 PlainOption = Annotated[bool, typer.Option("--plain", help="Print one line an epoch.")]
+PlainTableOption = Annotated[
+    bool, typer.Option("--plain", help="Print a table that fills, or one line a run.")
+]
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Train in the background and give the terminal back.")
 ]

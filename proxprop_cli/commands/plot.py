@@ -96,11 +96,13 @@ def plot(
     """
     store = opt.open_runs(runs_dir)
     found = opt.find_all(store, runs)
+    of_curves = bool(best or metric or log_x or x != "epoch")
     if kind is None:
-        kind = "stability" if len(found) == 1 and _is_grid(found[0]) else "curves"
+        is_grid = len(found) == 1 and _is_grid(found[0])
+        kind = "stability" if is_grid and not of_curves else "curves"
     if kind not in KINDS:
         raise ConfigError(f"--kind: expected one of {', '.join(KINDS)}, found {kind!r}")
-    if kind != "curves" and (best or metric or log_x or x != "epoch"):
+    if kind != "curves" and of_curves:
         raise ConfigError(f"--kind {kind}: --x, --metric, --best and --log-x are for curves alone")
     # matplotlib takes a second to load
     from engine.figures.style import Look, file_format, render, styled, write_figure

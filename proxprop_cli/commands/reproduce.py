@@ -158,7 +158,8 @@ def _train(experiment: Experiment, sweep: Sweep, configs: list[RunConfig], how: 
     }
     if any(missing.values()):
         jobs, threads = share_out(sweep, how.jobs)
-        seconds = _estimate(sweep, configs, missing, threads, how) / jobs
+        side_by_side = min(jobs, sum(missing.values()))
+        seconds = _estimate(sweep, configs, missing, threads, how) / side_by_side
         how.output.note(
             f"{sum(missing.values())} of {len(sweep.cells)} runs to be trained, about "
             f"{duration(seconds)} if none diverges and nothing else uses this machine; "

@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 
 PAPER_TAUS = ",".join(f"{tau:g}" for tau in TABLE1_TAUS)
 
-_CG_KEYS = ("method.tol", "method.eps", "method.per_filter")
-_UNHEEDED = {
-    "backprop": ("method.tau_theta", "method.damping", *_CG_KEYS),
-    "exact": _CG_KEYS,
-}
-"""Settings that make no difference to a method."""
-
 
 def sweep_tau(
     preset: opt.PresetOption = "digits-mlp",
@@ -52,7 +45,7 @@ def sweep_tau(
         float | None,
         typer.Option(
             help="Training loss at or below which a step size is stable; default: halfway from the "
-            "initial loss to the best cell's.",
+            "initial loss to the best cell's. At most the initial loss.",
         ),
     ] = None,
     jobs: opt.JobsOption = None,
@@ -60,7 +53,7 @@ def sweep_tau(
     engine: opt.EngineOption = "local",
     address: opt.AddressOption = None,
     gpus: opt.GpusOption = None,
-    plain: opt.PlainOption = False,
+    plain: opt.PlainTableOption = False,
     detach: opt.DetachOption = False,
     as_json: opt.JsonOption = False,
     runs_dir: opt.DirOption = None,
@@ -114,6 +107,7 @@ def _rows(
     over: str | None,
     taus: tuple[float, ...],
 ) -> list[Row]:
+    from engine.advice import idle_because
     from engine.sweep_plan import Row
 
     if over is None:
@@ -124,7 +118,10 @@ def _rows(
     for value in values:
         config = opt.build_config(preset, assignments, method, {**settings, key: value})
         rows.append(Row(f"{method} {key.rpartition('.')[2]}={value}", config, taus))
-    return [Row(method, rows[0].config, taus)] if key in _UNHEEDED.get(method, ()) else rows
+    if all(idle_because(row.config, key) for row in rows):
+        # the second axis makes no difference to this method
+        return [Row(method, rows[0].config, taus)]
+    return rows
 
 
 def _second_axis(over: str) -> tuple[str, list[Any]]:

@@ -9,11 +9,13 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from engine.runs import Runs
 from engine.store_reader import StoreReader
+from engine.sweeps import save_sweep
 from tests.cli.terminal import no_file
 from tests.dashboard.sweep_helper import Made, make_sweep
 
@@ -75,6 +77,20 @@ def test_wide_a_sweep_is_its_grid(cli, sweep):
         ("backprop", "diverged 1/1", "0.5"),
         ("cg3", "0.25", ""),
     ]
+
+
+def test_wide_a_comparison_is_its_means(cli, root, tmp_path):
+    sweep = make_sweep(root, [("exact", 1.0, seed, Made(loss=0.25)) for seed in (0, 1)])
+    save_sweep(root, replace(sweep, id="comparison-a", kind="comparison", level=0.25))
+    answer = cli("export", "comparison-a", "--wide")
+    assert (answer.code, answer.err) == (0, "")
+    rows = {row["figure"]: row for row in rows_of(answer.out)}
+    assert rows["train_loss"] | {"row": "exact", "n": "2", "mean": "0.25"} == rows["train_loss"]
+    assert {row["common_train_loss"] for row in rows.values()} == {"0.25"}
+    out = tmp_path / "means.csv"
+    document = cli("export", "comparison-a", "--wide", "-o", str(out), "--json").json
+    assert document["rows"] == len(rows)
+    assert out.read_text() == answer.out
 
 
 def test_metrics_of_a_sweep_are_those_of_its_runs(cli, sweep, root):

@@ -205,7 +205,8 @@ class TestPlot:
         assert {"✖ 1/1", "0.01", "backprop"} <= set(svg_texts(path))
         plot("sweep-abc", "-o", path, "--kind", "curves", "--force")
         assert "backprop, τ = 1 (diverged)" in svg_texts(path)
-        plot("sweep-abc", "-o", path, "--kind", "curves", "--best", "--force")
+        found = plot("sweep-abc", "-o", path, "--best", "--force", "--json")
+        assert json.loads(found.stdout)["kind"] == "curves", "which alone know the best"
         legend = {text for text in svg_texts(path) if "τ =" in text}
         assert legend == {"exact, τ = 1", "backprop, τ = 0.1"}
 
@@ -233,7 +234,7 @@ class TestPlot:
             (["s", "-o", "a.png", "--kind", "residuals"], "found a sweep"),
             (["a", "-o", "a.png", "--metric", "nonsense"], "no values of 'nonsense'"),
             (["a", "-o", "a.png", "--best"], "--best: expected one sweep"),
-            (["s", "-o", "a.png", "--metric", "val_loss"], "for curves alone"),
+            (["s", "-o", "a.png", "--kind", "stability", "--best"], "for curves alone"),
             (["b", "-o", "a.png"], "no run 'b'"),
             (["a", "-o", "a.png", *["--metric=val_loss", "--metric=x"] * 3, "--x", "all"], "'x'"),
         ],

@@ -39,6 +39,17 @@ def test_a_table_from_one_command(terminal, tmp_path):
             assert mean == float(run["train_loss"])
     with (folder / "grid.csv").open(newline="") as stream:
         assert [row["row"] for row in csv.DictReader(stream)] == ["backprop", "cg3"]
+    with (folder / "published.csv").open(newline="") as stream:
+        beside = list(csv.DictReader(stream))
+    assert len(beside) == 18
+    for row in beside:
+        ours = figures[row["method"], float(row["tau"])]
+        for key in ("mean", "ci95", "n", "published", "difference"):
+            number = None if row[key] in ("", "nan") else float(row[key])
+            assert number == ours[key]
+    with (folder / "means.csv").open(newline="") as stream:
+        means = {row["row"]: row for row in csv.DictReader(stream) if row["figure"] == "test_loss"}
+    assert "cg3 tau=0.1" in means
     report = (folder / "report.md").read_text()
     assert report.startswith("# Table 1")
     assert "- data: digits" in report

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.cells import read_cell
+from engine.numbers import format_number
 from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import StoreReader
@@ -332,8 +333,13 @@ def test_compare(terminal):
     config = Runs(terminal.runs).find(rows["adam"]["runs"][0]).config()
     assert (config.optimizer.name, config.method.name) == ("adam", "backprop")
     text = terminal("compare", *options)
-    assert "at the training loss" in text.out
-    assert "±" in text.out
+    ends, _, rest = text.out.partition("time of training, without evaluation")
+    times, _, there = rest.partition("at the training loss")
+    for part in (ends, times, there):
+        assert " sd" in part
+        assert part.count("±") >= 3
+    deviation = rows["exact"]["train_loss"]["std"]
+    assert format_number(deviation) in ends
 
 
 def test_equal_time(terminal):

@@ -294,6 +294,13 @@ def test_backprop_has_one_row_over_what_it_does_not_heed(cli, monkeypatch, over)
     assert len(sweep.cells) == 1 + len(over.split(","))
 
 
+@pytest.mark.parametrize("method", ["muon", "soap", "kfac", "trace-scaled", "penalty", "admm"])
+def test_no_method_is_trained_twice_over_what_it_does_not_heed(cli, monkeypatch, method):
+    arguments = ["--over", "method.tau_theta=0.1,1", "--methods", f"{method},cg3", "--tau", "1"]
+    sweep = planned(monkeypatch, cli, "sweep-tau", *arguments, "--seeds", "1")
+    assert list(sweep.configs) == [method, "cg3 tau_theta=0.1", "cg3 tau_theta=1"]
+
+
 def test_values_of_a_variant_may_hold_spaces(cli, monkeypatch):
     variant = "wide: model.hidden=[8, 8] name='of mine' method=exact tau=0.5"
     sweep = planned(

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cells import WAITING, CellState, read_cell
+from engine.comparison import Comparison, RowResult, Statistic
 from engine.errors import StorageError
-from engine.sweep_export import COLUMNS, export_sweep
+from engine.sweep_export import COLUMNS, export_means, export_sweep
 from engine.sweeps import Cell, Sweep
 from tests.dashboard.sweep_helper import Made, make_sweep
 
+ENDED = CellState("finished", 0.5)
 HOSTILE = [
     "=1+1",
     "+x",
@@ -66,15 +68,15 @@ def made(tmp_path: Path) -> tuple[Sweep, list[CellState]]:
 
 def test_the_long_form_exactly(made: tuple[Sweep, list[CellState]]) -> None:
     assert text_of(*made) == (
-        "run,row,method,tau,tau_theta,seed,status,epochs,train_loss,val_accuracy,first_bad_step,"
-        "cause\n"
-        "sweep-0,backprop,backprop,1.0,,0,diverged,2.0,nan,0.1,41,the loss is not finite\n"
-        "sweep-1,backprop,backprop,1.0,,1,finished,20.0,0.3,0.9,,\n"
-        "sweep-2,backprop,backprop,1e-07,,0,finished,20.0,0.1,0.9,,\n"
-        "sweep-3,backprop,backprop,1e-07,,1,finished,20.0,0.2,0.9,,\n"
-        "sweep-4,cg3,cg3,1.0,0.05,0,finished,20.0,inf,0.9,,\n"
-        "sweep-5,cg3,cg3,1e-07,0.05,0,paused,7.25,0.3333333333333333,0.5,,\n"
-        ",cg3,cg3,0.5,0.05,0,waiting,0.0,,,,\n"
+        "run,row,method,tau,tau_theta,seed,status,epochs,train_loss,val_loss,val_accuracy,"
+        "test_loss,test_accuracy,seconds,first_bad_step,cause\n"
+        "sweep-0,backprop,backprop,1.0,,0,diverged,2.0,nan,,0.1,,,,41,the loss is not finite\n"
+        "sweep-1,backprop,backprop,1.0,,1,finished,20.0,0.3,,0.9,,,,,\n"
+        "sweep-2,backprop,backprop,1e-07,,0,finished,20.0,0.1,,0.9,,,,,\n"
+        "sweep-3,backprop,backprop,1e-07,,1,finished,20.0,0.2,,0.9,,,,,\n"
+        "sweep-4,cg3,cg3,1.0,0.05,0,diverged,20.0,inf,,0.9,,,,,\n"
+        "sweep-5,cg3,cg3,1e-07,0.05,0,paused,7.25,0.3333333333333333,,0.5,,,,,\n"
+        ",cg3,cg3,0.5,0.05,0,waiting,0.0,,,,,,,,\n"
     )
 
 
@@ -99,12 +101,32 @@ def test_what_json_has_as_integers_is_written_like_other_numbers() -> None:
     sweep = sweep_of(Cell("exact", 1, 2, 0), Cell("exact", 0.5, 2, 0), level=1)
     states = [CellState("finished", 3, 1, 20.0, 4), CellState("finished", 0.5, 1, 20.0, 4)]
     assert text_of(sweep, states).splitlines()[1:] == [
-        ",exact,exact,1.0,2.0,0,finished,20.0,3.0,1.0,,",
-        ",exact,exact,0.5,2.0,0,finished,20.0,0.5,1.0,,",
+        ",exact,exact,1.0,2.0,0,finished,20.0,3.0,,1.0,,,,,",
+        ",exact,exact,0.5,2.0,0,finished,20.0,0.5,,1.0,,,,,",
     ]
     assert text_of(sweep, states, grid=True) == (
         "row,1.0,0.5,best_tau,stable_width_decades,at_edge,level,complete\n"
         "exact,3.0,0.5,0.5,0.0,true,1.0,true\n"
+    )
+
+
+def test_the_means_of_a_comparison_exactly() -> None:
+    two = Statistic(0.3, 0.1, 2, 0.9)
+    rows = (
+        RowResult("a", 1, ("r", "s"), (ENDED, ENDED), {"train_loss": two, "seconds_at_loss": two}),
+        RowResult("=b", 0.5, ("t",), (ENDED,), {"train_loss": Statistic(1, math.nan, 1, math.nan)}),
+        RowResult("c", 0.5, ("u",), (CellState("diverged"),), {}),
+        RowResult("d", 0.5, ("v",), (WAITING,), {}),
+    )
+    stream = io.StringIO()
+    assert export_means(Comparison(rows, 0.5), stream) == 5
+    assert stream.getvalue() == (
+        "row,tau,seeds,diverged,figure,mean,sd,ci95,n,common_train_loss,complete\n"
+        "a,1.0,2,0,train_loss,0.3,0.1,0.9,2,0.5,true\n"
+        "a,1.0,2,0,seconds_at_loss,0.3,0.1,0.9,2,0.5,true\n"
+        "'=b,0.5,1,0,train_loss,1.0,,,1,0.5,true\n"
+        "c,0.5,1,1,,,,,0,0.5,true\n"
+        "d,0.5,1,0,,,,,0,0.5,false\n"
     )
 
 
