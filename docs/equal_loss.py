@@ -74,11 +74,13 @@ def _sgd_methods(backprop: tuple[float, ...], prox: tuple[float, ...]) -> tuple[
         Method("backprop", NESTEROV, backprop),
         Method("exact", ("method.name=exact",), prox),
         Method("cg3", ("method.name=cg3",), prox),
-        Method("adam", ADAM, (3e-2, 1e-2, 3e-3, 1e-3, 3e-4)),
+        Method("adam", ADAM, (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)),
     )
 
 
-WIDE = _sgd_methods((0.5, 0.2, 0.1, 0.05, 0.02, 0.01), (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02))
+WIDE = _sgd_methods(
+    (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005), (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02)
+)
 ADAM_TAUS = (3e-2, 1e-2, 3e-3, 1e-3)
 DEEP_TAUS = (1.0, 0.3, 0.1, 0.03)
 _PLAIN = (
