@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from textual.events import Key
 
 from engine.locks import RunLock
 from engine.runs import Runs
@@ -13,9 +14,11 @@ from proxprop_cli.dashboard.feed import Feed
 from proxprop_cli.dashboard.screens.choice import Choice
 from proxprop_cli.dashboard.screens.grid import GridScreen
 from proxprop_cli.dashboard.screens.live import LiveScreen
+from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.sweep_status import SweepFollower
 from proxprop_cli.dashboard.widgets.chart import Chart
-from tests.dashboard.runs_helper import in_app, make_run, trace, until
+from proxprop_cli.dashboard.widgets.table import Table
+from tests.dashboard.runs_helper import in_app, make_run, notices, trace, until
 from tests.dashboard.sweep_helper import a_grid, make_sweep
 from tests.dashboard.test_reconstructions import make_autoencoder
 
@@ -113,6 +116,76 @@ def test_who_asks_twice_leaves_at_once(tmp_path, slow_disk, what):
 
     runs = Runs(tmp_path)
     in_app(Dashboard(runs, [run.id]) if what == "run" else Dashboard(runs, sweep=sweep.id), script)
+
+
+async def burst(pilot, keys):
+    """Keys that all reach the screen on top before it has looked at the first, as on a machine
+    that is busy."""
+    screen = pilot.app.screen
+    for key in keys:
+        screen.post_message(Key(key, key if len(key) == 1 else None))
+    await pilot.pause(0.3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [("s", "s"), ("e", "v"), ("e", "a")],
+)
+@pytest.mark.parametrize("times", [2, 3, 5])
+def test_an_answer_that_comes_often_is_one(tmp_path, ask, answer, times, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("proxprop_cli.dashboard.screens.diagnosis.sys.executable", "/no/such")
+    run = make_run(tmp_path, status="running")
+
+    async def script(pilot):
+        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+        below = pilot.app.screen
+        await until(pilot, lambda: below.views[0].status == "running")
+        await pilot.press(ask)
+        await until(pilot, lambda: pilot.app.screen is not below)
+        await pilot.pause()
+        await burst(pilot, [answer] * times)
+        assert pilot.app.screen is below
+        assert not pilot.app._exit
+        assert str(below.query_one("#loss", Chart).title)
+
+    with RunLock(run.lock_file):
+        in_app(Dashboard(Runs(tmp_path), [run.id]), script)
+
+
+def test_a_run_is_deleted_once_and_the_list_stays(tmp_path):
+    for name in ("a", "b"):
+        make_run(tmp_path, id=f"{name}bcdefgh")
+
+    async def script(pilot):
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunListScreen))
+        below = pilot.app.screen
+        await until(pilot, lambda: len(below.query_one("#runs", Table).keys) == 2)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        await burst(pilot, "dd")
+        await until(pilot, lambda: len(below.query_one("#runs", Table).keys) == 1)
+        assert pilot.app.screen is below
+
+    in_app(Dashboard(Runs(tmp_path)), script)
+
+
+@pytest.mark.parametrize("key", ["s", "q"])
+def test_a_question_ends_with_what_it_is_about(tmp_path, key):
+    run = make_run(tmp_path, status="running")
+
+    async def script(pilot):
+        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+        below = pilot.app.screen
+        with RunLock(run.lock_file):
+            await until(pilot, lambda: below.views[0].status == "running")
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+        await until(pilot, lambda: pilot.app.screen is below)
+        assert any("has ended" in text for text in notices(pilot.app))
+        assert not pilot.app._exit
+
+    in_app(Dashboard(Runs(tmp_path), [run.id]), script)
 
 
 @pytest.mark.parametrize("width", [30, 60, 80, 200])

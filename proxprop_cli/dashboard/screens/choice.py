@@ -57,7 +57,9 @@ class Choice(ModalScreen[str | None]):
         """Take an answer."""
         if event.key in self._answers:
             event.stop()
-            self.dismiss(event.key)
+            # one that came before the first was taken would take the screen below along
+            if self.is_current:
+                self.dismiss(event.key)
 
     def action_cancel(self) -> None:
         """Call it off."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,6 +50,8 @@ class ControlScreen(Screen[None]):
     _offered: tuple[bool | None, ...] = ()
     _leaves = False
     """Whether it was left before it was known whether anything is live."""
+    _question: Choice | None = None
+    """What was asked last."""
 
     @property
     def training(self) -> Training | None:
@@ -97,7 +100,7 @@ class ControlScreen(Screen[None]):
             if key == "s":
                 self._leave_word(Desired.STOPPED)
 
-        self.app.push_screen(Choice(question, [("s", "stop")]), answered)
+        self._ask(question, [("s", "stop")], answered)
 
     def action_leave(self) -> None:
         """Leave; where something is live, ask what is to become of it.
@@ -122,12 +125,30 @@ class ControlScreen(Screen[None]):
         goes_on = now.runs_on or now.starts
         detach = "training goes on" if goes_on else "stays paused, in a process of its own"
         answers = [("d", f"detach: {detach}"), ("s", "stop, the state is kept")]
-        self.app.push_screen(Choice(f"Leave {now.name}?", answers), answered)
+        self._ask(f"Leave {now.name}?", answers, answered)
 
-    def leave_if_asked(self) -> None:
-        """Leave, if that was asked for and is possible by now."""
-        if self._leaves and self.training is not None:
+    def _ask(
+        self,
+        question: str,
+        answers: Sequence[tuple[str, str]],
+        answered: Callable[[str | None], None],
+    ) -> None:
+        self._question = Choice(question, answers)
+        self.app.push_screen(self._question, answered)
+
+    def settle(self) -> None:
+        """Leave, if that was asked for and is possible by now; call off a question about what
+        has ended meanwhile."""
+        now = self.training
+        if now is None:
+            return
+        if self._leaves:
             self.action_leave()
+        elif self._question is not None and not (now.live or now.starts):
+            if self._question.is_current:
+                self._question.dismiss(None)
+                self.notify(printable(f"{now.name} has ended"), markup=False)
+            self._question = None
 
     def _leave_word(self, desired: Desired) -> None:
         try:

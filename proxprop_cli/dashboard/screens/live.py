@@ -107,7 +107,7 @@ class LiveScreen(ViewKeys, RunControl, LiveExports):
         self.views = message.views
         self.draw()
         self.offer()
-        self.leave_if_asked()
+        self.settle()
 
     def action_images(self) -> None:
         """Show what the autoencoders make of samples."""

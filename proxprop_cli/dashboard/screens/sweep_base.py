@@ -104,7 +104,7 @@ class SweepScreen(ControlScreen):
             self.look, self.status = message.look, message.status
         self.show_sweep(new)
         self.offer()
-        self.leave_if_asked()
+        self.settle()
 
     @property
     def training(self) -> Training | None:
