@@ -42,6 +42,11 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments, prog_name="proxprop", standalone_mode=False)
     except _UsageError as error:
+        if error.ctx and type(error).__name__ == "NoArgsIsHelpError":
+            # of a group; what it says is the help, in as many lines as that has
+            for line in error.ctx.get_help().splitlines():
+                Output().line(line)
+            return Exit.USAGE
         where = error.ctx.command_path if error.ctx else "proxprop"
         return _fail(f"{error.format_message()} (see '{where} --help')", Exit.USAGE)
     except (typer.Abort, KeyboardInterrupt):

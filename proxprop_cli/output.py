@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 class Output:
@@ -41,22 +42,35 @@ class Output:
         if self.as_json:
             _write(sys.stdout, json.dumps(finite(content), ensure_ascii=True))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Aligned columns: a light table in a terminal, plain text elsewhere."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        least: Sequence[str] = (),
+    ) -> None:
+        """Aligned columns: a light table in a terminal, plain text elsewhere.
+
+        :param least: columns that go where a terminal is too narrow for all, the first one first;
+            one in which nothing stands goes before them.
+        """
         if self.as_json:
             return
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-        for column in columns:
-            numeric = column not in _TEXT_COLUMNS
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
-        width = None if sys.stdout.isatty() else 200
-        console(stderr=False, width=width).print(table)
+        in_terminal = sys.stdout.isatty()
+        target = console(stderr=False, width=None if in_terminal else 200)
+        empty = [name for at, name in enumerate(columns) if not any(row[at] for row in rows)]
+        left_out: list[str] = []
+        for name in (*(name for name in least if name in empty), *least, None):
+            shown = [at for at, column in enumerate(columns) if column not in left_out]
+            table = _table(
+                [columns[at] for at in shown], [[row[at] for at in shown] for row in rows]
+            )
+            wide = target.options.update(max_width=_WIDEST)
+            if not in_terminal or target.measure(table, options=wide).maximum <= target.width:
+                break
+            if name is not None and name not in left_out:
+                left_out.append(name)
+        target.print(table)
 
     def terminal(self) -> bool:
         """Whether a person watches both streams, in a terminal that can move its cursor."""
@@ -68,7 +82,23 @@ class Output:
         return self.terminal() and not self.as_json and is_utf8()
 
 
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    for column in columns:
+        numeric = column not in _TEXT_COLUMNS
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
 UTF8_REMEDY = "set LANG to a UTF-8 locale, such as C.UTF-8: the charts are drawn in Braille"
+_WIDEST = 10_000
+"""Columns of a table, however long its texts."""
 _TEXT_COLUMNS = (
     "id",
     "name",

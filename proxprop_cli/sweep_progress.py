@@ -60,7 +60,7 @@ class SweepProgress:
         if isinstance(event, CellFailed | CellWaits):
             self._output.note(f"run {event.cell.run}: {event.text}")
         if isinstance(event, CellEnded):
-            self._over += 1
+            self._over += event.state.ended  # one that was stopped is still to come
             self._kept += event.kept
         if self._terminal or isinstance(event, CellFailed | CellWaits):
             return

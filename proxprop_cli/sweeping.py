@@ -189,18 +189,24 @@ def report(sweep: Sweep, root: Path, output: Output) -> None:
     grid = summarize_sweep(sweep, states)
     best = compare(root, at_best(sweep, grid))
     output.document(tables.sweep_document(sweep, states, grid, best))
+    if output.as_json:
+        return
     output.table(tables.grid_columns(grid), tables.grid_rows(grid))
     output.line(tables.grid_legend(grid))
     if best.rows:
-        output.line("each at its best step size:")
-        print_comparison(best, output)
+        print_comparison(best, output, of="each at its best step size, ")
 
 
-def print_comparison(found: Comparison, output: Output) -> None:
-    """Print where the rows of a comparison ended, and where they had a common training loss."""
+def print_comparison(found: Comparison, output: Output, *, of: str = "") -> None:
+    """Print where the rows of a comparison ended, and where they had a common training loss.
+
+    :param of: how they were chosen.
+    """
     from proxprop_cli import sweep_tables as tables
 
-    output.line("at the end, mean ± half of its 95 % interval, and standard deviation over seeds:")
+    if output.as_json:
+        return
+    output.line(f"{of}at the end, mean ± half of its 95 % interval, and deviation (sd) over seeds:")
     output.table(tables.comparison_columns(found), tables.comparison_rows(found))
     output.line("time of training, without evaluation, and until the best evaluation:")
     output.table(tables.time_columns(found), tables.time_rows(found))
@@ -222,7 +228,11 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
 
     control = FileControl(folder)
     root = how.store.root
-    if how.engine.on_ray and how.engine.address is None:
+    if not how.engine.on_ray:
+        jobs, _ = engines.share_out(sweep, how.jobs)
+        if jobs > 1:
+            how.output.note(f"{jobs} runs are trained side by side; --jobs 1: one after the other")
+    elif how.engine.address is None:
         how.output.note("a Ray cluster starts on this machine, and ends with the sweep")
     with (
         folder.lock(),

@@ -59,6 +59,7 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
 
     :param extra: more options of ``resume``.
     """
+    from engine.control import Desired
     from proxprop_cli.sitting import spawn
     from proxprop_cli.sweeping import report
 
@@ -75,6 +76,8 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
         return Exit.OK
     if process.returncode:
         how.output.note(_last_line(log))
+    elif folder.desired() is Desired.STOPPED:
+        how.output.note(f"stopped; 'proxprop resume {sweep.id}' goes on from here")
     return process.returncode
 
 

@@ -12,6 +12,9 @@ from engine.errors import ConfigError, StorageError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, duration, moment, number, score
 
+_LEAST = ("sweep", "time", "test", "name", "preset", "epoch", "age", "val", "tau")
+"""Columns of the list that go first in a narrow terminal; ``--json`` has all."""
+
 app = typer.Typer(help="What was trained.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -36,7 +39,7 @@ def list_runs(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -
     if any(summary["sweep"] for summary in summaries):
         columns.append("sweep")
         rows = [[*row, one["sweep"] or ""] for row, one in zip(rows, summaries, strict=True)]
-    output.table(columns, rows)
+    output.table(columns, rows, least=_LEAST)
 
 
 @app.command("sweeps")
@@ -45,8 +48,10 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
     from engine.cells import read_cells
     from engine.run import WAITING_FOR_ROOM, Run
     from engine.sweeps import read_sweeps
+    from proxprop_cli.dashboard.sweep_status import Start, word_of
 
     root = opt.open_runs(runs_dir).root
+    now = datetime.datetime.now().timestamp()
     sweeps, unreadable = read_sweeps(root)
     found: list[dict[str, Any]] = []
     for sweep in sweeps:
@@ -54,6 +59,9 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
         folder = Run(root / sweep.id)
         try:
             live, waits = folder.is_live(), folder.is_waiting()
+            fresh, _ = Start(folder).look(now, live=live)
+            statuses = [state.status for state in states]
+            word, _ = word_of(statuses, folder.desired(), live=live, fresh=fresh)
         except StorageError as error:
             unreadable[sweep.id] = str(error)
             continue
@@ -62,7 +70,7 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
                 "id": sweep.id,
                 "kind": sweep.kind,
                 "preset": sweep.preset,
-                "status": "running" if live else "",
+                "status": word,
                 "live": live,
                 "waiting_for_room": waits or any(state.short_of_room for state in states),
                 "runs": len(states),
@@ -80,7 +88,6 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
     if not found:
         output.line(f"no sweeps in {root} yet; start one with 'proxprop sweep-tau'")
         return
-    now = datetime.datetime.now().timestamp()
     rows = [
         [item["id"], "", item["status"], "", ""]
         if item["status"] == "unreadable"
@@ -139,6 +146,7 @@ def show_run(
     facts |= {key: moment(summary[key]) for key in ("created", "updated") if key in summary}
     facts |= {f"environment.{key}": value for key, value in environment.items()}
     output.table(["key", "value"], [[key, _fact(value)] for key, value in facts.items()])
+    output.line()
     for line in dump(config).splitlines():
         output.line(line)
 
@@ -174,7 +182,9 @@ def delete_runs(
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise ConfigError("deleting asks first, and there is nobody to answer; add --yes")
-        typer.confirm(f"Delete {', '.join(named)}?", abort=True, err=True)
+        if not typer.confirm(f"Delete {', '.join(named)}?", err=True):
+            output.note("nothing was deleted")
+            return
     for sweep in sweeps:
         count = delete_sweep(store, sweep)
         output.line(f"deleted {sweep.id} and {count} runs")

@@ -194,6 +194,23 @@ def test_delete(cli, trained, tmp_path):
     assert stored(tmp_path) == []
 
 
+def test_whoever_does_not_want_to_delete_loses_nothing(cli, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    answer = cli("runs", "delete", "first")
+    assert answer.code == 0
+    assert "nothing was deleted" in answer.err
+    assert len(stored(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("group", [(), ("runs",), ("presets",)])
+def test_a_group_without_a_command_shows_its_help(cli, group):
+    answer = cli(*group)
+    assert answer.code == 2
+    assert answer.err == ""
+    assert answer.out == cli(*group, "--help").out
+
+
 def test_presets(cli):
     names = [preset["name"] for preset in cli("presets", "list", "--json").json["presets"]]
     assert {
