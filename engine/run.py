@@ -236,6 +236,16 @@ class Run:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
+    def written_ns(self) -> int:
+        """When its store was written last, in nanoseconds since the epoch; 0: it never was."""
+        found = 0
+        for name in (self.database.name, f"{self.database.name}-wal"):
+            with suppress(OSError):
+                stat = (self.path / name).stat()
+                if stat.st_size:  # a reader may leave an empty log behind
+                    found = max(found, stat.st_mtime_ns)
+        return found
+
     def _config_bytes(self) -> bytes:
         from engine.strict_yaml import MAX_BYTES
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import Any
 
@@ -17,6 +18,8 @@ from proxprop_cli.output import Output
 # Typer shows this class to the world only as the parent of another
 _UsageError: Any = typer.BadParameter.__base__
 
+_OF_PARSER = re.compile(r"Input should be a valid (\w+), unable to parse string as an? \w+")
+"""How Typer has it."""
 _LONGEST = 1000
 """Of an error: what was given may be in it, and a person is to read it."""
 
@@ -47,8 +50,9 @@ def run(arguments: list[str]) -> int:
             for line in error.ctx.get_help().splitlines():
                 Output().line(line)
             return Exit.USAGE
+        text = _OF_PARSER.sub(r"expected a valid \1", error.format_message())
         where = error.ctx.command_path if error.ctx else "proxprop"
-        return _fail(f"{error.format_message()} (see '{where} --help')", Exit.USAGE)
+        return _fail(f"{text} (see '{where} --help')", Exit.USAGE)
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", Exit.INTERRUPTED)
     except ProxPropError as error:

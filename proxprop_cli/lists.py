@@ -71,6 +71,8 @@ def parse_numbers(text: str, option: str) -> tuple[float, ...]:
         if spaced:
             first, last, count = (part.strip() for part in spaced.groups())
             found += _logspace(first, last, count, option)
+        elif piece.startswith("logspace"):
+            raise ConfigError(f"{option}: expected logspace(A,B,N), found {piece!r}")
         else:
             found.append(_positive(piece, option))
     return tuple(found)

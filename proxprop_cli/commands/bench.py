@@ -67,6 +67,7 @@ def bench(
     standardised ones.
     """
     _refuse_strangers(context, _OF_STEPS if time_to_loss is not None else _OF_RACE)
+    opt.check_above_zero(time_to_loss, "--time-to-loss", "a training loss")
     output = Output(as_json=as_json)
     if time_to_loss is None:
         mode = {"precision": precision, "cuda_graph": cuda_graph}

@@ -82,6 +82,7 @@ def compare(
         "device": device,
         "seed": seed,
     }
+    opt.check_above_zero(at_loss, "--at-loss", "a training loss")
     presets = preset or ["digits-mlp"]
     rows, given = _rows(presets, set_, methods, variant or [], settings)
     output = Output(as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -299,6 +300,12 @@ def build_config(
     # a run may be resumed from another folder
     root = str(home_expanded(config.data.root).absolute())
     return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+
+
+def check_above_zero(value: float | None, option: str, what: str) -> None:
+    """:raises ConfigError: it is given, and no number greater than 0."""
+    if value is not None and not 0 < value < math.inf:
+        raise ConfigError(f"{option}: expected {what} greater than 0, found {value:g}")
 
 
 def keys_of(assignments: Sequence[str] | None, values: Mapping[str, Any]) -> list[str]:

@@ -79,6 +79,7 @@ def reproduce(
     found = EXPERIMENTS.get(experiment)
     if found is None:
         raise ConfigError(f"expected {', '.join(EXPERIMENTS)}, found {experiment!r}")
+    opt.check_above_zero(scale, "--scale", "a number")
     if scale is not None:
         if epochs is not None:
             raise ConfigError("--scale and --epochs both say how long; give one of them")

@@ -78,6 +78,7 @@ def sweep_tau(
         "device": device,
         "seed": seed,
     }
+    opt.check_above_zero(level, "--level", "a training loss")
     taus = parse_numbers(tau, "--tau")
     rows = [
         row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output
 
@@ -37,6 +38,8 @@ def train(
     Metrics of every step are kept up to step 100,000 (log.full_steps), from there on of every 10th,
     beyond a million steps of every 100th, and so on.
     """
+    if name == "latest":
+        raise ConfigError("--name: 'latest' stands for the newest run; expected another name")
     values = {
         "method.tau": tau,
         "method.tau_theta": tau_theta,

@@ -84,7 +84,7 @@ class Dashboard(App[None]):
             action, name = binding.binding.action, binding.binding.description
             if binding.node is screen and binding.enabled and name and action not in listed:
                 listed.add(action)
-                help = binding.tooltip or name
+                help = binding.tooltip if binding.tooltip != name else ""
                 yield SystemCommand(name, help, partial(screen.run_action, action))
         yield SystemCommand("Theme", "Other colours", self.action_change_theme)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from engine.control import Desired
 from engine.errors import ProxPropError, StorageError
 from engine.events import SolverTrace
 from engine.run import Run
@@ -217,17 +218,28 @@ class Feed:
 
     def _status(self, state: Mapping[str, Any]) -> str:
         status = str(state.get("status", "created"))
-        if status == "running" and not self._locked:
-            return "interrupted"
         if status == "created":
             return "starting" if self._locked or not self._gave_up() else "interrupted"
-        return status
+        if (status in LIVE and self._locked) or status == "diverged":
+            return status
+        if self._is_told_to_go_on() and (self._locked or not self._gave_up()):
+            return "starting"
+        return "interrupted" if status == "running" else status
 
     def _gave_up(self) -> bool:
-        """Whether nobody is about to train a run that was only made so far."""
-        age = time.time() - self.run.created
+        """Whether nobody is about to train a run that was made, or told to go on, a while ago."""
+        request = self.run.request_signature()
+        asked = request[1] / 1e9 if request is not None else 0.0
+        age = time.time() - max(self.run.created, asked)
         # what a trainer says before it has the run is why it can not train
         return age > _START_SECONDS or bool(self._last_words and age > _PROBE_SECONDS)
+
+    def _is_told_to_go_on(self) -> bool:
+        """Whether that was said after all that was written by whoever trained it."""
+        request = self.run.request_signature()
+        if request is None or self.run.desired() is not Desired.RUNNING:
+            return False
+        return request[1] > self.run.written_ns()
 
     def _wanted(self, status: str) -> str:
         desired = self.run.desired().value

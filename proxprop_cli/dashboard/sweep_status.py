@@ -183,17 +183,10 @@ def _spans(root: Path, cell: CellSummary, now: float) -> list[tuple[float, float
     """When its runs were made and last written; looking at files is enough for that."""
     found = []
     for id in cell.runs:
-        folder, written = root / id, []
-        for name in ("run.db", "run.db-wal"):
-            try:
-                stat = (folder / name).stat()
-            except OSError:
-                continue
-            if stat.st_size:  # a reader may leave an empty log behind
-                written.append(stat.st_mtime)
-        made = Run(folder).created
+        run = Run(root / id)
+        made, written = run.created, run.written_ns() / 1e9
         if written and made:
-            found.append((min(made, now), min(max(written), now)))
+            found.append((min(made, now), min(written, now)))
     return found
 
 

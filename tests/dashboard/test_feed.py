@@ -89,6 +89,39 @@ def test_what_was_asked_for_is_shown_until_it_is_done(tmp_path):
         in_app(Dashboard(Runs(tmp_path), [run.id]), script)
 
 
+@pytest.mark.parametrize("status", ["finished", "stopped", "paused", "running"])
+def test_a_run_that_is_told_to_go_on_starts(tmp_path, status, monkeypatch):
+    run = make_run(tmp_path, status=status)
+    before = view_of(run).status
+    assert before == ("interrupted" if status == "running" else status)
+    run.set_desired(Desired.RUNNING)
+    view = view_of(run)
+    assert (view.status, view.has_trainer, view.is_live) == ("starting", True, True)
+    with RunLock(run.lock_file):
+        assert view_of(run).status == (status if status in ("paused", "running") else "starting")
+        with StoreWriter(run.database) as writer:
+            writer.set_state({"status": status})
+            writer.commit()
+        assert view_of(run).status == status, "it was heard"
+    run.set_desired(Desired.RUNNING)
+    later = time.time() + 90
+    monkeypatch.setattr("proxprop_cli.dashboard.feed.time.time", lambda: later)
+    assert view_of(run).status == before, "nobody came"
+
+
+@pytest.mark.parametrize("desired", [Desired.STOPPED, Desired.PAUSED])
+def test_another_word_starts_nothing(tmp_path, desired):
+    run = make_run(tmp_path, status="stopped")
+    run.set_desired(desired)
+    assert view_of(run).status == "stopped"
+
+
+def test_what_diverged_does_not_go_on(tmp_path):
+    run = make_run(tmp_path, status="diverged", diverged=(3, "the loss is not finite"))
+    run.set_desired(Desired.RUNNING)
+    assert view_of(run).status == "diverged"
+
+
 def test_leaving_closes_the_stores(tmp_path, monkeypatch):
     runs = [make_run(tmp_path) for _ in range(3)]
     opened = []

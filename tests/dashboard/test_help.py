@@ -112,6 +112,7 @@ def test_commands_have_the_names_of_the_key_line(tmp_path, kind):
         names = [command.title for command in commands]
         assert "Export" in names
         assert len({(command.title, command.help) for command in commands}) == len(commands)
+        assert all(command.title != command.help for command in commands)
         await pilot.press("ctrl+p", *"expo")
         listed = pilot.app.screen.query_one(CommandList)
         await until(pilot, lambda: listed.option_count > 0)
