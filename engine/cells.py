@@ -162,6 +162,9 @@ def _read(reader: StoreReader, expected: Mapping[str, Any]) -> CellState:
         return CellState("unreadable", cause=f"it was changed: {', '.join(changed)}")
     metrics = state.get("metrics", {})
     status = _STORED.get(state.get("status", "created"), "unreadable")
+    loss = _float(metrics.get("train_loss"))
+    if status == "finished" and loss is not None and not math.isfinite(loss):
+        status = "diverged"  # in its last steps, where nobody looked at it any more
     steps, losses = reader.series("train_loss")
     bad_step, cause = None, str(state.get("reason") or "")
     if status == "diverged":
@@ -172,7 +175,7 @@ def _read(reader: StoreReader, expected: Mapping[str, Any]) -> CellState:
                 break
     return CellState(
         status=status,
-        train_loss=_float(metrics.get("train_loss")),
+        train_loss=loss,
         val_accuracy=_float(metrics.get("val_accuracy")),
         val_loss=_float(metrics.get("val_loss")),
         test_loss=_float(metrics.get("test_loss")),

@@ -120,8 +120,7 @@ def _long(sweep: Sweep, states: Sequence[CellState], stream: TextSink) -> int:
                 _number(cell.tau),
                 _number(cell.tau_theta),
                 cell.seed,
-                # what ended at no finite loss is so here too, as in the grid
-                "diverged" if state.ended and state.diverged else state.status,
+                state.status,
                 state.epoch,
                 _number(state.train_loss),
                 _number(state.val_loss),

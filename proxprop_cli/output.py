@@ -90,13 +90,20 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for column in columns:
         numeric = column not in _TEXT_COLUMNS
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            max_width=_WIDEST_NAME if column == "name" and sys.stdout.isatty() else None,
+        )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
 UTF8_REMEDY = "set LANG to a UTF-8 locale, such as C.UTF-8: the charts are drawn in Braille"
+_WIDEST_NAME = 32
+"""Of a run, which may have any: it is folded rather than that other columns go."""
 _WIDEST = 10_000
 """Columns of a table, however long its texts."""
 _TEXT_COLUMNS = (

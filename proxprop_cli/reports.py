@@ -83,6 +83,8 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
     export_sweep(sweep, states, runs)
     if sweep.kind == "sweep":
         export_sweep(sweep, states, grid_file, grid=True)
+    else:
+        _remove(grid_file)
     export_means(found, means)
     grid = summarize_sweep(sweep, states)
     figures, notes = _figures(sweep, root, folder, grid)
@@ -104,6 +106,8 @@ def write(experiment: Experiment, sweep: Sweep, how: How, folder: Path, *, comma
     beside = set_beside(experiment, found, sweep)
     if beside:
         _write_beside(beside, published)
+    else:
+        _remove(published)
     ended = sum(row.ended for row in found.rows)
     for note in [*problems(found), *notes]:
         output.note(note)
@@ -154,6 +158,12 @@ def _row(item: Beside) -> list[str]:
         (" ".join(ours) or "-") + ("" if item.complete else "…"),
         difference,
     ]
+
+
+def _remove(path: Path) -> None:
+    """Take away what an older report had and this one has not."""
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
 
 
 def _write_beside(beside: Sequence[Beside], path: Path) -> None:

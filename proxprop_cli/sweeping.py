@@ -230,6 +230,7 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
     root = how.store.root
     if not how.engine.on_ray:
         jobs, _ = engines.share_out(sweep, how.jobs)
+        jobs = min(jobs, runs_left(sweep, root))
         if jobs > 1:
             how.output.note(f"{jobs} runs are trained side by side; --jobs 1: one after the other")
     elif how.engine.address is None:
@@ -257,13 +258,29 @@ def _conduct(sweep: Sweep, folder: Run, how: How) -> int:
         )
     if ended.status == "stopped":
         folder.set_desired(Desired.STOPPED, ended.reason)
-        again = " ".join(["proxprop resume", sweep.id, *how.engine.options])
-        how.output.note(f"stopped; '{again}' goes on from here")
+        how.output.note(f"stopped; '{how_to_go_on(sweep, how)}' goes on from here")
     if ended.reason == "SIGINT":
         return Exit.INTERRUPTED
     if ended.reason == "SIGTERM":
         return Exit.TERMINATED
     return Exit.ERROR if ended.failed else Exit.OK
+
+
+def how_to_go_on(sweep: Sweep, how: How) -> str:
+    """The command that trains what is left of a sweep, where and as it was trained."""
+    return " ".join(["proxprop resume", sweep.id, *how.engine.options])
+
+
+def runs_left(sweep: Sweep, root: Path) -> int:
+    """How many runs of a sweep are not at their end."""
+    from engine.cells import read_cells
+
+    return sum(not state.ended for state in read_cells(root, sweep))
+
+
+def is_complete(sweep: Sweep, root: Path) -> bool:
+    """Whether nothing is left to do for any run of a sweep."""
+    return runs_left(sweep, root) == 0
 
 
 def _busy(sweep: Sweep) -> BusyError:

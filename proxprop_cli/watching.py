@@ -59,9 +59,8 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
 
     :param extra: more options of ``resume``.
     """
-    from engine.control import Desired
     from proxprop_cli.sitting import spawn
-    from proxprop_cli.sweeping import report
+    from proxprop_cli.sweeping import how_to_go_on, is_complete, report
 
     process, log = spawn(folder, how.data_dir, *extra)
     code = open_dashboard(how.store, [], how.data_dir, sweep=sweep.id)
@@ -76,18 +75,16 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
         return Exit.OK
     if process.returncode:
         how.output.note(_last_line(log))
-    elif folder.desired() is Desired.STOPPED:
-        how.output.note(f"stopped; 'proxprop resume {sweep.id}' goes on from here")
+    elif not is_complete(sweep, how.store.root):
+        how.output.note(f"stopped; '{how_to_go_on(sweep, how)}' goes on from here")
     return process.returncode
 
 
 def _is_over(sweep: Sweep, folder: Run) -> bool:
-    from engine.cells import read_cells
     from engine.control import Desired
+    from proxprop_cli.sweeping import is_complete
 
-    if folder.desired() is Desired.STOPPED:
-        return True
-    return all(state.ended for state in read_cells(folder.path.parent, sweep))
+    return folder.desired() is Desired.STOPPED or is_complete(sweep, folder.path.parent)
 
 
 def _report(

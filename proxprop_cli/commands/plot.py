@@ -45,7 +45,8 @@ def plot(
         str | None,
         typer.Option(
             metavar="|".join(KINDS),
-            help="What to draw; default: stability for a sweep, else curves.",
+            help="What to draw; default: stability for a sweep unless an option is for curves, "
+            "else curves.",
         ),
     ] = None,
     x: Annotated[

@@ -38,8 +38,6 @@ def train(
     Metrics of every step are kept up to step 100,000 (log.full_steps), from there on of every 10th,
     beyond a million steps of every 100th, and so on.
     """
-    if name == "latest":
-        raise ConfigError("--name: 'latest' stands for the newest run; expected another name")
     values = {
         "method.tau": tau,
         "method.tau_theta": tau_theta,
@@ -51,6 +49,8 @@ def train(
         "name": name,
     }
     config = opt.build_config(preset, set_, method, values)
+    if config.name == "latest":
+        raise ConfigError("name: 'latest' stands for the newest run; expected another name")
     from proxprop_cli import sitting
     from proxprop_cli.advice import Given, advise
     from proxprop_cli.job import job

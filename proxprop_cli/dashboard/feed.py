@@ -96,7 +96,7 @@ class Feed:
         changed |= waits != self._waits
         self._waits = waits
         if not changed and self.view.status == "starting" and not self._locked:
-            self._last_words = run_log.last_words(self.run.path)
+            self._last_words = self._words_since_asked()
             changed = self._gave_up()
         if not changed:
             return
@@ -169,7 +169,7 @@ class Feed:
         step = int(state.get("step", 0))
         per_epoch = self._started.get("steps_per_epoch")
         epoch = step / per_epoch if per_epoch else float(state.get("epoch", 0))
-        self._last_words = "" if self._locked else run_log.last_words(self.run.path)
+        self._last_words = "" if self._locked else self._words_since_asked()
         status = self._status(state)
         log = self._lines(reader, status)
         live, times = status == "running", self._series.get("time/train")
@@ -228,11 +228,19 @@ class Feed:
 
     def _gave_up(self) -> bool:
         """Whether nobody is about to train a run that was made, or told to go on, a while ago."""
-        request = self.run.request_signature()
-        asked = request[1] / 1e9 if request is not None else 0.0
-        age = time.time() - max(self.run.created, asked)
+        age = time.time() - max(self.run.created, self._asked())
         # what a trainer says before it has the run is why it can not train
         return age > _START_SECONDS or bool(self._last_words and age > _PROBE_SECONDS)
+
+    def _asked(self) -> float:
+        """When somebody said what the run should do, in seconds since the epoch."""
+        request = self.run.request_signature()
+        return 0.0 if request is None else request[1] / 1e9
+
+    def _words_since_asked(self) -> str:
+        """Of a trainer that was to go on, not of the one before it."""
+        since = self._asked() if self._is_told_to_go_on() else 0.0
+        return run_log.last_words(self.run.path, since)
 
     def _is_told_to_go_on(self) -> bool:
         """Whether that was said after all that was written by whoever trained it."""

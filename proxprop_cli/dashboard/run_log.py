@@ -50,15 +50,18 @@ def with_evaluations(
     return told + [replace(one, time=max(one.time, earliest)) for one in waiting]
 
 
-def last_words(run: Path) -> str:
+def last_words(run: Path, since: float = 0.0) -> str:
     """The last line that the run's trainer has written to its own log; nothing if it has none.
 
     :param run: folder of the run.
+    :param since: in seconds since the epoch; what was written last before that is of another.
     """
     path = run / "train.log"
     try:
         if not path.is_file():
             return ""  # opening a pipe would wait for somebody to write
+        if path.stat().st_mtime < since:
+            return ""
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - _LAST_BYTES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -92,6 +93,9 @@ def test_what_was_asked_for_is_shown_until_it_is_done(tmp_path):
 @pytest.mark.parametrize("status", ["finished", "stopped", "paused", "running"])
 def test_a_run_that_is_told_to_go_on_starts(tmp_path, status, monkeypatch):
     run = make_run(tmp_path, status=status)
+    log = run.path / "train.log"
+    log.write_text("stopped; 'proxprop resume' goes on from here\n")
+    os.utime(log, (1e9, 1e9))
     before = view_of(run).status
     assert before == ("interrupted" if status == "running" else status)
     run.set_desired(Desired.RUNNING)
@@ -104,6 +108,12 @@ def test_a_run_that_is_told_to_go_on_starts(tmp_path, status, monkeypatch):
             writer.commit()
         assert view_of(run).status == status, "it was heard"
     run.set_desired(Desired.RUNNING)
+    moment = time.time()
+    monkeypatch.setattr("proxprop_cli.dashboard.feed.time.time", lambda: moment + 5)
+    assert view_of(run).status == "starting", "what the log has is of the trainer before"
+    log.write_text("proxprop: there is no such data\n")
+    assert view_of(run).status == before, "it could not begin"
+    log.unlink()
     later = time.time() + 90
     monkeypatch.setattr("proxprop_cli.dashboard.feed.time.time", lambda: later)
     assert view_of(run).status == before, "nobody came"

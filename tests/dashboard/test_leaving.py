@@ -170,6 +170,26 @@ def test_a_run_is_deleted_once_and_the_list_stays(tmp_path):
     in_app(Dashboard(Runs(tmp_path)), script)
 
 
+def test_a_question_below_the_palette_ends_once_that_is_closed(tmp_path):
+    run = make_run(tmp_path, status="running")
+
+    async def script(pilot):
+        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+        below = pilot.app.screen
+        with RunLock(run.lock_file):
+            await until(pilot, lambda: below.views[0].status == "running")
+            await pilot.press("s")
+            await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+            await pilot.press("ctrl+p")
+            await until(pilot, lambda: not isinstance(pilot.app.screen, Choice))
+        await until(pilot, lambda: not below.views[0].is_live)
+        await pilot.press("escape")
+        below.settle()  # as after its next look
+        await until(pilot, lambda: pilot.app.screen is below)
+
+    in_app(Dashboard(Runs(tmp_path), [run.id]), script)
+
+
 @pytest.mark.parametrize("key", ["s", "q"])
 def test_a_question_ends_with_what_it_is_about(tmp_path, key):
     run = make_run(tmp_path, status="running")
@@ -182,7 +202,7 @@ def test_a_question_ends_with_what_it_is_about(tmp_path, key):
             await pilot.press(key)
             await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
         await until(pilot, lambda: pilot.app.screen is below)
-        assert any("has ended" in text for text in notices(pilot.app))
+        assert notices(pilot.app) == [f"run {run.id} is not being trained any more"]
         assert not pilot.app._exit
 
     in_app(Dashboard(Runs(tmp_path), [run.id]), script)

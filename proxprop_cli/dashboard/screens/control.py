@@ -52,6 +52,7 @@ class ControlScreen(Screen[None]):
     """Whether it was left before it was known whether anything is live."""
     _question: Choice | None = None
     """What was asked last."""
+    _asked_about = ""
 
     @property
     def training(self) -> Training | None:
@@ -100,7 +101,7 @@ class ControlScreen(Screen[None]):
             if key == "s":
                 self._leave_word(Desired.STOPPED)
 
-        self._ask(question, [("s", "stop")], answered)
+        self._ask(now.name, question, [("s", "stop")], answered)
 
     def action_leave(self) -> None:
         """Leave; where something is live, ask what is to become of it.
@@ -125,15 +126,16 @@ class ControlScreen(Screen[None]):
         goes_on = now.runs_on or now.starts
         detach = "training goes on" if goes_on else "stays paused, in a process of its own"
         answers = [("d", f"detach: {detach}"), ("s", "stop, the state is kept")]
-        self._ask(f"Leave {now.name}?", answers, answered)
+        self._ask(now.name, f"Leave {now.name}?", answers, answered)
 
     def _ask(
         self,
+        name: str,
         question: str,
         answers: Sequence[tuple[str, str]],
         answered: Callable[[str | None], None],
     ) -> None:
-        self._question = Choice(question, answers)
+        self._question, self._asked_about = Choice(question, answers), name
         self.app.push_screen(self._question, answered)
 
     def settle(self) -> None:
@@ -144,11 +146,13 @@ class ControlScreen(Screen[None]):
             return
         if self._leaves:
             self.action_leave()
-        elif self._question is not None and not (now.live or now.starts):
-            if self._question.is_current:
-                self._question.dismiss(None)
-                self.notify(printable(f"{now.name} has ended"), markup=False)
-            self._question = None
+            return
+        question, goes_on = self._question, now.live or now.starts
+        # one below the palette waits: that would be left in its place
+        if question is not None and question.is_active and not goes_on:
+            question.dismiss(None)
+            text = f"{self._asked_about} is not being trained any more"
+            self.notify(printable(text), markup=False)
 
     def _leave_word(self, desired: Desired) -> None:
         try:
