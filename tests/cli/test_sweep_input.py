@@ -190,7 +190,11 @@ class TestLists:
         assert answer.out.splitlines()[-1].split() == ["sweep-xyz", "unreadable"]
         assert "expected version 1, found 99" in answer.err
         good, bad = cli("runs", "sweeps", "--json").json["sweeps"]
-        assert (good["id"], good["runs"], good["status"]) == ("sweep-abc", 2, "")
+        assert (good["id"], good["runs"], good["status"]) == (
+            "sweep-abc",
+            2,
+            "finished",
+        )
         assert (bad["id"], bad["status"], bad["runs"]) == ("sweep-xyz", "unreadable", None)
 
     @pytest.mark.parametrize("created", [-1e308, -1, 1.1e11, 1e308])

@@ -217,6 +217,8 @@ def test_comparison(tmp_path, size, key):
     sweep = make_comparison(tmp_path, ("backprop", "exact", "cg3 tau_theta=0.05"), made=2)
     for file in tmp_path.glob("*/run.db"):
         os.utime(file, (NOON, NOON + 60))
+    for file in tmp_path.glob("*/desired.json"):
+        os.utime(file, (NOON, NOON))
 
     async def script(pilot):
         await until(pilot, lambda: isinstance(pilot.app.screen, ComparisonScreen))
