@@ -202,7 +202,8 @@ def test_a_question_ends_with_what_it_is_about(tmp_path, key):
             await pilot.press(key)
             await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
         await until(pilot, lambda: pilot.app.screen is below)
-        assert notices(pilot.app) == [f"run {run.id} is not being trained any more"]
+        text = f"run {run.id} is not being trained any more"
+        await until(pilot, lambda: text in notices(pilot.app))
         assert not pilot.app._exit
 
     in_app(Dashboard(Runs(tmp_path), [run.id]), script)
