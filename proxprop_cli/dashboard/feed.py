@@ -228,26 +228,24 @@ class Feed:
 
     def _gave_up(self) -> bool:
         """Whether nobody is about to train a run that was made, or told to go on, a while ago."""
-        age = time.time() - max(self.run.created, self._asked())
+        age = time.time() - max(self.run.created, self._asked_ns() / 1e9)
         # what a trainer says before it has the run is why it can not train
         return age > _START_SECONDS or bool(self._last_words and age > _PROBE_SECONDS)
 
-    def _asked(self) -> float:
-        """When somebody said what the run should do, in seconds since the epoch."""
+    def _asked_ns(self) -> int:
+        """When somebody said what the run should do, in nanoseconds since the epoch."""
         request = self.run.request_signature()
-        return 0.0 if request is None else request[1] / 1e9
+        return 0 if request is None else request[1]
 
     def _words_since_asked(self) -> str:
         """Of a trainer that was to go on, not of the one before it."""
-        since = self._asked() if self._is_told_to_go_on() else 0.0
+        since = self._asked_ns() / 1e9 if self._is_told_to_go_on() else 0.0
         return run_log.last_words(self.run.path, since)
 
     def _is_told_to_go_on(self) -> bool:
         """Whether that was said after all that was written by whoever trained it."""
-        request = self.run.request_signature()
-        if request is None or self.run.desired() is not Desired.RUNNING:
-            return False
-        return request[1] > self.run.written_ns()
+        is_newer = self._asked_ns() > self.run.written_ns()
+        return is_newer and self.run.desired() is Desired.RUNNING
 
     def _wanted(self, status: str) -> str:
         desired = self.run.desired().value

@@ -118,6 +118,16 @@ def test_who_asks_twice_leaves_at_once(tmp_path, slow_disk, what):
     in_app(Dashboard(runs, [run.id]) if what == "run" else Dashboard(runs, sweep=sweep.id), script)
 
 
+async def asked(pilot, key):
+    """The screen of a live run, below the question that this key asks."""
+    await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+    below = pilot.app.screen
+    await until(pilot, lambda: below.views[0].status == "running")
+    await pilot.press(key)
+    await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+    return below
+
+
 async def burst(pilot, keys):
     """Keys that all reach the screen on top before it has looked at the first, as on a machine
     that is busy."""
@@ -138,11 +148,7 @@ def test_an_answer_that_comes_often_is_one(tmp_path, ask, answer, times, monkeyp
     run = make_run(tmp_path, status="running")
 
     async def script(pilot):
-        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
-        below = pilot.app.screen
-        await until(pilot, lambda: below.views[0].status == "running")
-        await pilot.press(ask)
-        await until(pilot, lambda: pilot.app.screen is not below)
+        below = await asked(pilot, ask)
         await pilot.pause()
         await burst(pilot, [answer] * times)
         assert pilot.app.screen is below
@@ -174,12 +180,8 @@ def test_a_question_below_the_palette_ends_once_that_is_closed(tmp_path):
     run = make_run(tmp_path, status="running")
 
     async def script(pilot):
-        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
-        below = pilot.app.screen
         with RunLock(run.lock_file):
-            await until(pilot, lambda: below.views[0].status == "running")
-            await pilot.press("s")
-            await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+            below = await asked(pilot, "s")
             await pilot.press("ctrl+p")
             await until(pilot, lambda: not isinstance(pilot.app.screen, Choice))
         await until(pilot, lambda: not below.views[0].is_live)
@@ -195,12 +197,8 @@ def test_a_question_ends_with_what_it_is_about(tmp_path, key):
     run = make_run(tmp_path, status="running")
 
     async def script(pilot):
-        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
-        below = pilot.app.screen
         with RunLock(run.lock_file):
-            await until(pilot, lambda: below.views[0].status == "running")
-            await pilot.press(key)
-            await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+            below = await asked(pilot, key)
         await until(pilot, lambda: pilot.app.screen is below)
         text = f"run {run.id} is not being trained any more"
         await until(pilot, lambda: text in notices(pilot.app))
