@@ -6,13 +6,20 @@ SEED ?= random
 WORKERS ?= 2
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check-slow soak clean
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PARALLEL := -n $(WORKERS) --dist worksteal
+
+.PHONY: demo test check lint soak gpu clean
 
 demo: $(READY)  ## train on the embedded data set
 	$(BIN)/proxprop train --preset digits-mlp
 
-test: lint  ## lint, types, import rules and the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+test: lint  ## lint, types, import rules and all fast tests
+	$(PYTEST) $(PARALLEL) -m "not system and not timing and not slow and not gpu"
+
+check: $(READY)  ## what needs real processes, terminals, clusters or disks; then the bars on time
+	$(PYTEST) $(PARALLEL) -m "system and not timing and not slow and not gpu"
+	$(PYTEST) -m "timing and not slow and not gpu"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -20,12 +27,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check-slow: $(READY)  ## the tests that take long, or need a GPU
-	$(BIN)/python -m pytest -m "slow or gpu"
-
 soak: $(READY)  ## every promise of docs/reliability.md, and the fuzz tests, often; SEED=N repeats
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "promise or fuzz" -n $(WORKERS) --dist worksteal \
-		--seed $(SEED) --promises soak.md
+	$(PYTEST) $(PARALLEL) -m "(promise or fuzz or slow) and not gpu" --seed $(SEED) --promises soak.md
+
+gpu: $(READY)  ## what needs a CUDA device
+	$(PYTEST) -m gpu
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

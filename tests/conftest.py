@@ -4,7 +4,9 @@ import pytest
 from hypothesis import settings
 
 from proxprop_cli.__main__ import run
+from tests import tiers
 from tests.cli.terminal import Answer, Terminal
+from tests.engine.pools import InProcessPool
 from tests.engine.small import cache_dir
 from tests.reliability import report
 from tests.reliability.report import measured, rng  # noqa: F401 - fixtures
@@ -18,6 +20,11 @@ pytest_configure = report.configure
 pytest_configure_node = report.configure_worker
 pytest_report_header = report.header
 pytest_runtest_makereport = report.make_report
+pytest_runtest_protocol = tiers.run_protocol
+
+
+def pytest_collection_modifyitems(items):
+    tiers.collect(items)
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -26,12 +33,20 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture
 def terminal(tmp_path):
+    """Commands as processes, forked from a server that has torch loaded already."""
     return Terminal(tmp_path / "runs")
 
 
 @pytest.fixture
+def cold_terminal(tmp_path):
+    """Commands as processes of interpreters of their own, as a user starts them."""
+    return Terminal(tmp_path / "runs", is_cold=True)
+
+
+@pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
-    """A command in this process, which has torch loaded already."""
+    """A command in this process; a sweep's runs are trained here too, one after the other."""
+    monkeypatch.setattr("engine.workers.Workers", InProcessPool)
     monkeypatch.setenv("PROXPROP_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("PROXPROP_DATA_DIR", str(cache_dir()))
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests.engine.small import cache_dir
+from tests.warm.process import WarmProcess, is_supported, server
 
 SMALL = [
     "--set",
@@ -62,10 +63,14 @@ class Answer:
 
 
 class Terminal:
-    """A shell with a folder for runs."""
+    """A shell with a folder for runs.
 
-    def __init__(self, runs: Path) -> None:
+    :param is_cold: start a new interpreter per command, as a user does; else fork the warm server.
+    """
+
+    def __init__(self, runs: Path, *, is_cold: bool = False) -> None:
         self.runs = runs
+        self.is_cold = is_cold
         self.environment = {
             **os.environ,
             "PROXPROP_DIR": str(runs),
@@ -77,25 +82,19 @@ class Terminal:
         return [sys.executable, "-m", "proxprop_cli", *arguments]
 
     def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 120) -> Answer:
-        done = subprocess.run(
-            self.command(*arguments),
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr)
+        process = self.start(*arguments, stdin=subprocess.PIPE if stdin is not None else None)
+        try:
+            out, err = process.communicate(stdin, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return Answer(process.returncode, out, err)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*arguments),
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a command and leave it running; ``options`` as for ``subprocess.Popen``."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        options = {"env": self.environment, **streams, **options}
+        return start(self.command(*arguments), is_cold=self.is_cold, **options)
 
     def only_run(self) -> str:
         (run,) = [path.name for path in self.runs.iterdir() if not path.name.startswith(".")]
@@ -118,6 +117,13 @@ class Terminal:
                     pass
             time.sleep(0.02)
         raise AssertionError(f"no {steps} steps within {seconds} s")
+
+
+def start(command: list[str], *, is_cold: bool = False, **options: Any) -> subprocess.Popen[Any]:
+    """Start a process, from the warm server if that makes no difference to the command."""
+    if is_cold or not is_supported(command, options.get("env") or os.environ):
+        return subprocess.Popen(command, **options)
+    return cast("subprocess.Popen[Any]", WarmProcess(command, address=server().address, **options))
 
 
 def end(process: subprocess.Popen[str], number: signal.Signals) -> Answer:

@@ -7,7 +7,6 @@ import os
 import pty
 import select
 import struct
-import subprocess
 import termios
 import time
 
@@ -25,8 +24,8 @@ class Window:
     def __init__(self, terminal, *arguments, columns=120, rows=40):
         self.control, device = pty.openpty()
         fcntl.ioctl(device, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process = subprocess.Popen(
-            terminal.command(*arguments),
+        self.process = terminal.start(
+            *arguments,
             env={**terminal.environment, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
             stdin=device,
             stdout=device,
