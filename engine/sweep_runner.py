@@ -20,8 +20,8 @@ from engine.store_reader import StoreReader
 from engine.sweep_plan import cell_config, is_same_run, schedule, thrifty
 from engine.sweeps import Cell, Sweep
 
-_LOOK_SECONDS = 0.1
-_BUSY_SECONDS = 1.0
+LOOK_SECONDS = 0.1
+RETRY_SECONDS = 1.0
 _DEATHS_ALLOWED = 2
 """Times a run's process may die without the run having come any further."""
 
@@ -88,6 +88,9 @@ class SweepRunner:
     :param threads: CPU threads of a run whose configuration leaves them open.
     :param control: asked all the time what the sweep should do.
     :param listener: told what happens.
+    :param look_seconds: time between two looks at control and pool.
+    :param retry_seconds: time until what was lacking is looked for again: a run that another
+        process trains, room on the disk.
     :raises ConfigError: a cell has no run of its own.
     """
 
@@ -100,7 +103,11 @@ class SweepRunner:
         threads: int,
         control: Control,
         listener: Callable[[SweepEvent], None],
+        look_seconds: float = LOOK_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
+        self._look_seconds = look_seconds
+        self._retry_seconds = retry_seconds
         self._runs = Runs(root)
         self._sweep = sweep
         self._threads = threads
@@ -115,7 +122,7 @@ class SweepRunner:
         self._not_before: dict[str, float] = {}
         self._told_of: set[str] = set()
         self._returned: set[str] = set()
-        self._room = Room(Run(root / sweep.id))
+        self._room = Room(Run(root / sweep.id), look_seconds=retry_seconds)
         self._failed = 0
         self._told = Desired.RUNNING
 
@@ -137,10 +144,11 @@ class SweepRunner:
                         return self._ended("stopped", self._control.stop_reason())
                     if not self._queue:
                         return self._ended("finished")
-                for outcome in self._pool.wait(_LOOK_SECONDS):
+                outcomes = self._pool.wait(self._look_seconds)
+                for outcome in outcomes:
                     self._take(outcome)
-                if not self._pool.running:
-                    time.sleep(_LOOK_SECONDS)
+                if not outcomes and not self._pool.running:
+                    time.sleep(self._look_seconds)
 
     def _ended(self, status: Literal["finished", "stopped"], reason: str = "") -> SweepEnded:
         self._room.found()
@@ -207,7 +215,7 @@ class SweepRunner:
 
     def _put_off(self, cell: Cell) -> None:
         """Another process has the run: look again later."""
-        self._not_before[str(cell.run)] = time.monotonic() + _BUSY_SECONDS
+        self._not_before[str(cell.run)] = time.monotonic() + self._retry_seconds
         self._queue.append(cell)
         if str(cell.run) not in self._told_of:
             self._told_of.add(str(cell.run))

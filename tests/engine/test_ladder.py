@@ -8,8 +8,6 @@ import torch
 from engine import Exact, Prox, ProxLinear, solver_stats
 from engine.linear_maps import Dense
 from engine.solvers import Ladder, ProximalSystem, Rung
-from engine.solvers import exact as exact_module
-from engine.solvers.solution import cheapest
 
 
 def nearly_singular(rows=40, n=30, dtype=torch.float32):
@@ -18,6 +16,18 @@ def nearly_singular(rows=40, n=30, dtype=torch.float32):
     base = torch.randn(rows, 1, dtype=torch.float64)
     a = base + 1e-5 * torch.randn(rows, n, dtype=torch.float64)
     return (1e3 * a).to(dtype), torch.randn(rows, 3, dtype=dtype)
+
+
+@pytest.mark.parametrize(("rows", "columns", "form"), [(10, 40, "dual"), (40, 10, "primal")])
+def test_the_side_of_fewer_products_is_factorised(rows, columns, form):
+    a, outputs = Dense(torch.randn(rows, columns), bias=False), 5
+    system = ProximalSystem(a, torch.randn(rows, outputs), 1.0)
+    assert Exact().products(system) == {
+        "primal": a.gram_products + columns**2 * (columns + outputs),
+        "dual": a.outer_products + rows**2 * (rows + outputs),
+    }
+    stats = Exact().solve(system, Ladder(), record=True).stats
+    assert (stats.form, stats.size) == (form, 10)
 
 
 def test_healthy_systems_count_nothing():
@@ -31,9 +41,6 @@ def test_healthy_systems_count_nothing():
 def test_float64_rescues_what_float32_can_not_factorise(n):
     a, G = nearly_singular(40, n)
     system = ProximalSystem(Dense(a), G, 1e-6)
-    form = cheapest(Exact().products(system))
-    _, failed = exact_module._cholesky(system, form, exact_module._right(system, form))
-    assert failed
     ladder = Ladder()
     V = Exact().solve(system, ladder).direction.joined()
     assert ladder.take_counts() == {Rung.FLOAT64: 1}
@@ -56,10 +63,7 @@ def test_jitter_answers_where_float64_fails(outputs):
 
 
 def test_eigh_answers_where_no_jitter_helps(monkeypatch):
-    failing = tuple(
-        (rung, attempt if rung is Rung.EIGH else _fails) for rung, attempt in exact_module._RUNGS
-    )
-    monkeypatch.setattr(exact_module, "_RUNGS", failing)
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", _fails)
     system = ProximalSystem(
         Dense(torch.randn(9, 4).double()), torch.randn(9, 2, dtype=torch.float64), 0.1
     )
@@ -69,14 +73,15 @@ def test_eigh_answers_where_no_jitter_helps(monkeypatch):
     torch.testing.assert_close(system.normal(V), system.gradient())
 
 
-def _fails(system, form, right):
-    return right, torch.tensor(True)
+def _fails(matrix):
+    """LAPACK's answer for a matrix that is not positive definite."""
+    return matrix, torch.tensor(1)
 
 
 def test_the_last_rung_is_a_gradient_that_can_not_overshoot(monkeypatch):
-    monkeypatch.setattr(
-        exact_module, "_RUNGS", tuple((rung, _fails) for rung, _ in exact_module._RUNGS)
-    )
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", _fails)
+    no_vectors = lambda matrix: (matrix.diagonal(), torch.full_like(matrix, torch.nan))  # noqa: E731
+    monkeypatch.setattr(torch.linalg, "eigh", no_vectors)
     system = ProximalSystem(
         Dense(torch.randn(9, 4).double()), torch.randn(9, 2, dtype=torch.float64), 0.1
     )

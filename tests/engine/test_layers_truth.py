@@ -11,8 +11,7 @@ from torch import nn
 
 from engine import CG, Exact, Prox, ProxConv2d, ProxLinear
 from engine.conv_patches import ConvPatches
-from engine.solvers import Ladder, ProximalSystem
-from engine.solvers import exact as exact_solver
+from engine.solvers import Ladder, ProximalSystem, Rung
 from tests.engine import reference
 from tests.engine.test_properties import FORMS, iterate
 
@@ -186,12 +185,6 @@ def test_conv_cg_flattened_runs_one_recurrence_over_all_groups():
     check(layer, truth)
 
 
-def solve_exactly(attempt, system, form):
-    return exact_solver._direction(
-        system, form, attempt(system, form, exact_solver._right(system, form))[0]
-    ).joined()
-
-
 def test_both_forms_of_every_solver_are_exercised():
     """The cases above choose by cost; here every form is forced to agree with the others."""
     torch.manual_seed(3)
@@ -201,11 +194,9 @@ def test_both_forms_of_every_solver_are_exercised():
     )
     dense = system.unfolded()
     directions = [
-        solve_exactly(exact_solver._cholesky, system, "primal"),
-        solve_exactly(exact_solver._cholesky, dense, "primal"),
-        solve_exactly(exact_solver._cholesky, dense, "dual"),
-        solve_exactly(exact_solver._eigh, dense, "dual"),
-        solve_exactly(exact_solver._eigh, system, "primal"),
+        Exact().solve(case, Ladder(start=rung), form=form).direction.joined()
+        for rung in (Rung.CHOLESKY, Rung.EIGH)
+        for case, form in ((system, "primal"), (system, "dual"), (dense, "primal"))
     ]
     many = CG(60, tol=0.0, per_filter=True)
     for form, case in itertools.product(FORMS, (system, dense)):

@@ -221,6 +221,7 @@ def test_bench_refuses_what_the_device_can_not_do(cli, arguments, said):
     assert len(answer.err.splitlines()) == 1
 
 
+@pytest.mark.system
 def test_bench_says_in_what_precision(cli):
     small_one = ["--model", "convnet", "--method", "exact", "--rounds", "1", "--batch-size", "2"]
     answer = cli("bench", "--device", "cpu", *small_one, "--precision", "bf16", "--json")

@@ -252,14 +252,15 @@ def test_a_graph_goes_with_its_learner():
 
     config = small.config()
     learner = Learner(config, small.dataset(config), small.CPU)
-    learner.use_graphs(Nothing())
+    backend = Nothing()
+    learner.use_graphs(backend)
     for _ in range(WARM_UP + 2):
         learner.step(INDICES[0], 0.5)
-    graph = weakref.ref(learner._graph)
+    held = weakref.ref(backend)  # by the graph alone
     gc.disable()
     try:
-        del learner
-        assert graph() is None
+        del backend, learner
+        assert held() is None
     finally:
         gc.enable()
 

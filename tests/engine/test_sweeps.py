@@ -462,6 +462,7 @@ def test_a_watch_reads_only_what_has_changed(tmp_path: Path) -> None:
     assert look.sweep.preset == "other"
 
 
+@pytest.mark.system
 def test_looking_at_sweeps_imports_neither_torch_nor_the_configuration() -> None:
     code = (
         "import sys, engine.sweep_watch;"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -389,13 +390,15 @@ def test_no_step_waits_for_the_device(method):
 
 
 def test_fallbacks_beside_a_divergence_are_told_at_steps_of_the_run(monkeypatch):
-    monkeypatch.setattr("engine.step_log._SECONDS", 1e9)  # only an epoch's end brings steps over
+    # where no time passes, only an epoch's end brings steps over
+    monkeypatch.setattr("engine.step_log.time", SimpleNamespace(monotonic=lambda: 0.0))
     config = small.config("exact", method__tau=500.0, model__hidden=[50, 30], batch_size=20)
     _, events = small.run(config)
     (found,) = of_kind(events, Diverged)
     climbed = of_kind(events, LadderClimbed)
     assert climbed
     assert all(event.step <= found.step for event in climbed)
+    assert (events[-1].status, events[-1].step) == ("diverged", found.step)
     # steps that were made before the failure was noticed are in the counts, and that is said
     (said,) = of_kind(events, Warned)
     assert said.step == found.step

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from engine.data.dataset import KeptDataset
 from engine.events import Event, StepsDone
 from engine.file_control import FileControl
@@ -16,6 +18,7 @@ from tests.engine import small
 BAR_SECONDS = 0.2
 
 
+@pytest.mark.timing
 def test_a_digits_cell_is_at_its_first_steps_at_once(tmp_path: Path) -> None:
     runs, kept = Runs(tmp_path), KeptDataset()
     taken = []

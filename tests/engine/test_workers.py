@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,18 +13,16 @@ from engine import verified
 from engine.control import AlwaysRun
 from engine.data import prepare
 from engine.data.dataset import KeptDataset
-from engine.errors import ConfigError
-from engine.pool import Outcome
+from engine.pool import Outcome, Pool
 from engine.runs import Runs
 from engine.session import Sitting, sit
 from engine.store_reader import StoreReader
-from engine.sweep_plan import Row, plan_sweep
-from engine.sweep_runner import SweepRunner
 from engine.workers import Workers
 from tests.engine import small
+from tests.engine.pools import InProcessPool
 
 
-def finish(workers: Workers) -> list[Outcome]:
+def finish(workers: Pool) -> list[Outcome]:
     found: list[Outcome] = []
     for _ in range(600):
         found += workers.wait(0.1)
@@ -33,6 +31,7 @@ def finish(workers: Workers) -> list[Outcome]:
     raise AssertionError("it never ended")
 
 
+@pytest.mark.system
 def test_an_idle_process_that_died_is_replaced(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     first, second = (runs.create(small.config(seed=seed, epochs=1)) for seed in (0, 1))
@@ -40,11 +39,11 @@ def test_an_idle_process_that_died_is_replaced(tmp_path: Path) -> None:
         workers.give(first.id)
         (outcome,) = finish(workers)
         assert (outcome.kind, outcome.status) == ("ended", "finished")
-        (idle,) = workers._workers
-        assert idle.process.pid is not None
-        os.kill(idle.process.pid, signal.SIGTERM)  # idle, it has nothing to keep
-        idle.process.join(10)
-        assert not idle.process.is_alive()
+        (idle,) = multiprocessing.active_children()
+        assert idle.pid is not None
+        os.kill(idle.pid, signal.SIGTERM)  # idle, it has nothing to keep
+        idle.join(10)
+        assert not idle.is_alive()
         workers.give(second.id)
         outcomes = finish(workers)
         # whether the death is seen before or after the run was given is a matter of moments
@@ -58,13 +57,14 @@ def test_a_run_that_began_with_other_threads(tmp_path: Path, allowed: bool, kind
     run = Runs(tmp_path).create(small.config(epochs=1, threads=1))
     sit(run, Sitting(AlwaysRun(), lambda event: None, small.cache_dir()))
     run.save_config(run.config().model_copy(update={"threads": 2, "epochs": 2}))
-    with Workers(1, tmp_path, small.cache_dir(), allow_inexact=allowed) as workers:
-        workers.give(run.id)
-        (outcome,) = finish(workers)
+    with InProcessPool(1, tmp_path, small.cache_dir(), allow_inexact=allowed) as pool:
+        pool.give(run.id)
+        (outcome,) = finish(pool)
     assert outcome.kind == kind
     assert ("--allow-inexact" in outcome.text) is not allowed
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("told", [True, False])
 def test_what_was_verified_here_is_not_verified_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
@@ -77,7 +77,7 @@ def test_what_was_verified_here_is_not_verified_again(
     path.write_bytes(damaged)
     parts = ("train_images", "train_labels", "test_images", "test_labels")
     mark = verified.mark([folder / f"{part}.npy" for part in parts], digest)
-    monkeypatch.setattr(verified, "_known", {mark} if told else set())
+    monkeypatch.setattr(verified, "known", lambda: frozenset({mark} if told else ()))
     run = Runs(tmp_path / "runs").create(config)
     with Workers(1, tmp_path / "runs", tmp_path / "data") as workers:
         workers.give(run.id)
@@ -89,33 +89,15 @@ def test_what_was_verified_here_is_not_verified_again(
 def test_a_failure_is_left_in_the_run_s_store(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     run = runs.create(small.config(data__validation=99_999))
-    with Workers(3, tmp_path, small.cache_dir()) as workers:
-        workers.give(run.id)
-        (outcome,) = finish(workers)
+    with InProcessPool(3, tmp_path, small.cache_dir()) as pool:
+        pool.give(run.id)
+        (outcome,) = finish(pool)
     assert outcome.kind == "failed"
     assert "data.validation" in outcome.text
     with StoreReader(run.database) as reader:
         state = reader.state()
     assert state["status"] == "stopped"
     assert state["reason"].startswith("failed: data.validation")
-
-
-def test_a_cell_without_a_run_is_refused(tmp_path: Path) -> None:
-    sweep = plan_sweep("digits", [Row("exact", small.config(), (1.0,))], (0, 1))
-    for cells in (
-        (replace(sweep.cells[0], run=None), sweep.cells[1]),
-        (sweep.cells[0], replace(sweep.cells[1], run=sweep.cells[0].run)),
-    ):
-        with pytest.raises(ConfigError, match="a run of its own"):
-            SweepRunner(
-                tmp_path,
-                replace(sweep, cells=cells),
-                pool=Workers(1, tmp_path, tmp_path),
-                threads=1,
-                control=AlwaysRun(),
-                listener=lambda event: None,
-            )
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_data_are_kept_and_others_loaded() -> None:

@@ -75,7 +75,7 @@ class Server:
 class WarmProcess:
     """A command that a fork of the server runs.
 
-    :param command: ``[sys.executable, "-m", module, ...]`` or ``[sys.executable, "-c", code, ...]``.
+    :param command: the interpreter, then ``-m`` and a module or ``-c`` and code, then arguments.
     :param address: socket of the server.
     """
 

@@ -42,7 +42,9 @@ def main() -> None:
     address = sys.argv[1]
     os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as the program's entry point does
     for package in ("engine", "proxprop_cli"):
-        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        for module in pkgutil.walk_packages(
+            importlib.import_module(package).__path__, f"{package}."
+        ):
             if not module.name.startswith(_OPTIONAL) and not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
     for name in _LATE:
@@ -67,7 +69,7 @@ def _serve(address: str) -> dict[str, Any] | None:
     selector = selectors.DefaultSelector()
     for source in (listener, woken, sys.stdin):
         selector.register(source, selectors.EVENT_READ)
-    print("ready", flush=True)
+    os.write(1, b"ready\n")
     while True:
         for key, _ in selector.select():
             if key.fileobj is sys.stdin:
@@ -129,7 +131,7 @@ def _close_all_but(descriptors: Sequence[int]) -> None:
 def _open_streams() -> None:
     """Make the standard streams anew, as an interpreter does that starts with these descriptors."""
     unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: PTH123, SIM115
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
     for name, number in (("stdout", 1), ("stderr", 2)):
         raw = io.FileIO(number, "w", closefd=False)
         stream = io.TextIOWrapper(
@@ -159,7 +161,7 @@ def _run(request: dict[str, Any], address: str) -> None:
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
         module = {"__name__": "__main__", "__builtins__": __builtins__}
-        exec(compile(what, "<string>", "exec"), module)  # noqa: S102 - as python -c does
+        exec(compile(what, "<string>", "exec"), module)
 
 
 def _start_warm(address: str) -> None:
@@ -186,7 +188,7 @@ def _start_warm(address: str) -> None:
 
 
 def _be_spawned(values: str, descriptors: Sequence[int]) -> NoReturn:
-    """Run a process of :mod:`multiprocessing`, without the open files and handlers of its parent."""
+    """Run a process of :mod:`multiprocessing` without its parent's open files and handlers."""
     _close_all_but(descriptors)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
