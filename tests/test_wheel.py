@@ -10,9 +10,12 @@ import venv
 import zipfile
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parent.parent
 
 
+@pytest.mark.system
 def test_wheel_is_complete_and_runs(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
@@ -27,10 +30,11 @@ def test_wheel_is_complete_and_runs(tmp_path):
     assert "proxprop_cli/presets/digits-mlp.yaml" in names
 
     home = tmp_path / "environment"
-    venv.create(home, with_pip=True, system_site_packages=True)
+    venv.create(home, system_site_packages=True)
     python = home / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
     subprocess.run(
-        [python, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", wheel],
+        [*pip, "install", "--no-deps", "--no-index", "--quiet", wheel],
         check=True,
         capture_output=True,
     )

@@ -5,9 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine import benchmark
 from engine.benchmark import METHODS, MODELS, make_step, peak_bytes
+from engine.config import ConvNetConfig, MLPConfig
 
 
+@pytest.fixture
+def small_models(monkeypatch):
+    """Networks of milliseconds in the place of the paper's."""
+    monkeypatch.setitem(MODELS, "mlp", MLPConfig(hidden=(16, 8)))
+    monkeypatch.setitem(MODELS, "convnet", ConvNetConfig(channels=(3, 4), kernel=3, pools=1))
+
+
+@pytest.mark.usefixtures("small_models")
 def test_bench_reports_every_method_beside_backprop(cli):
     answer = cli(
         "bench", "--model", "convnet", "--rounds", "3", "--batch-size", "4", "--no-memory", "--json"
@@ -27,12 +37,16 @@ def test_bench_reports_every_method_beside_backprop(cli):
     assert {"torch", "threads", "device"} <= set(answer.json["environment"])
 
 
-def test_bench_prints_a_table(cli):
+@pytest.mark.usefixtures("small_models")
+def test_bench_prints_a_table(cli, monkeypatch):
+    bytes_of = {"backprop": 2 << 20, "cg1": 5 << 20}
+    monkeypatch.setattr(benchmark, "peak_bytes", lambda model, method, *_: bytes_of[method])
     answer = cli("bench", "--model", "mlp", "--method", "cg1", "--rounds", "1", "--batch-size", "2")
     assert answer.code == 0, answer.err
     assert "backprop" in answer.out
     assert "cg1" in answer.out
-    assert "MiB" in answer.out
+    assert "2 MiB" in answer.out
+    assert "5 MiB" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -57,6 +71,7 @@ def test_bad_input(cli, arguments):
 
 def test_the_race_reports_families_and_step_sizes(cli):
     race = ["bench", "--time-to-loss", "2.0", "--preset", "digits-mlp", "--max-epochs", "3"]
+    race += ["--set", "model.hidden=[16]", "--set", "data.train_samples=300"]
     answer = cli(*race, "--method", "backprop", "--method", "exact", "--json")
     assert answer.code == 0, answer.err
     results = answer.json["results"]
@@ -70,6 +85,7 @@ def test_the_race_reports_families_and_step_sizes(cli):
     assert "training loss 2, digits-mlp" in table.out
 
 
+@pytest.mark.usefixtures("small_models")
 def test_every_step_trains():
     for model in MODELS:
         for method in METHODS:
@@ -78,6 +94,7 @@ def test_every_step_trains():
             assert losses[2] < losses[0]
 
 
+@pytest.mark.system
 def test_memory_counts_the_weights_at_least():
     # 20.3 million parameters, their directions and momenta in float32
     assert peak_bytes("mlp", "backprop", 2, torch.device("cpu")) > 3 * 20_300_000 * 4

@@ -9,10 +9,10 @@ from proxprop_cli import presets
 METHODS = ("backprop", "exact", "cg3", *SYSTEMS)
 
 
-def test_all_methods_in_one_command(terminal):
+def test_all_methods_in_one_command(cli, tmp_path):
     options = ["--preset", "digits-mlp", "--methods", ",".join(METHODS), "--seeds", "1"]
     small = ["--epochs", "1", "--set", "data.train_samples=300", "--set", "model.hidden=[32]"]
-    answer = terminal("compare", *options, *small, "--json")
+    answer = cli("compare", *options, *small, "--json")
     assert answer.code == 0, answer.err
     assert answer.json["complete"]
     rows = {row["method"]: row for row in answer.json["methods"]}
@@ -22,7 +22,7 @@ def test_all_methods_in_one_command(terminal):
         assert row["statuses"] == ["finished"], method
         assert math.isfinite(row["train_loss"]["mean"]), method
         assert row["tau"] == settings.get(method, {"tau": 1.0})["tau"]
-        config = Runs(terminal.runs).find(row["runs"][0]).config()
+        config = Runs(tmp_path / "runs").find(row["runs"][0]).config()
         assert (config.method.name, config.method.tau) == (method, row["tau"])
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import json
 import stat
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from engine.runs import Runs
 from proxprop_cli.output import Output
 from proxprop_cli.progress import Doing
 from tests.cli.terminal import no_file
+from tests.cli.trained import train_copy
 from tests.dashboard.sweep_helper import make_comparison
 
 SMALL = ["--set", "model.hidden=[64,64]", "--set", "data.train_samples=100", "--samples", "8"]
@@ -95,9 +95,9 @@ def test_a_variant_that_this_network_has_not_is_left_out(cli):
 
 
 @pytest.fixture
-def trained(cli, tmp_path):
+def trained(tmp_path):
     settings = ["--set", "model.hidden=[8]", "--set", "data.train_samples=100", "--epochs", "2"]
-    assert cli("train", "--plain", *settings).code == 0
+    train_copy(tmp_path / "runs", *settings)
     return Runs(tmp_path / "runs").find("latest")
 
 
@@ -199,11 +199,11 @@ def test_one_run_is_taken(cli, tmp_path):
 
 class TestDoing:
     def test_a_line_every_so_often_where_it_is_piped(self, capsys):
+        said = []
         with Doing(Output(), every=0.01) as doing:
             doing("block 3 of 9")
-            time.sleep(0.1)
-        said = capsys.readouterr().err.splitlines()
-        assert said
+            while len(said) < 2:
+                said += capsys.readouterr().err.splitlines()
         assert all(line.startswith("block 3 of 9, ") for line in said)
 
     def test_what_is_quick_is_silent(self, capsys):

@@ -74,6 +74,7 @@ def test_what_is_no_list_of_numbers(text: str) -> None:
         parse_numbers(text, "--tau")
 
 
+@pytest.mark.timing
 def test_a_long_list_is_read_at_once() -> None:
     started = time.monotonic()
     assert len(parse_numbers("1," * 99_999 + "2", "--tau")) == 100_000

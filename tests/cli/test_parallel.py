@@ -1,4 +1,5 @@
-"""Real jobs of torchrun: the same run as by one process, stopped, killed and gone on with."""
+"""Real jobs of torchrun, whose processes are killed and told to stop. What a run of several
+processes comes to is proved by threads, in tests/engine/parallel."""
 
 from __future__ import annotations
 
@@ -6,60 +7,71 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from pathlib import Path
+import sys
 
 import pytest
 
 from engine.runs import Runs
 from engine.store_reader import StoreReader
-from tests.cli.terminal import SMALL
+from tests.cli.terminal import SMALL, start
+from tests.reliability.trainings import until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 LONG = [*SMALL, "--epochs", "100000", "--set", "log.checkpoint_epochs=1"]
 PATIENCE = 240.0
-"""Seconds for whatever should take a few: several processes import torch at once."""
+"""Seconds for whatever should take a few."""
 MOST = 60.0
 """Seconds a job may live on after one of its processes has died: a few, where nothing else runs."""
 
 
-@pytest.fixture
-def job(terminal):
-    """Starts a command by several processes; what is left of them in the end is killed."""
-    started = []
+class Job:
+    """A command by the processes of one torchrun.
 
-    def start(processes, *arguments, nodes=("--standalone",)):
-        torchrun = ["-m", "torch.distributed.run", *nodes]
-        torchrun += ["--nproc-per-node", str(processes), "-m", "proxprop_cli"]
-        python, *_ = terminal.command()
-        process = subprocess.Popen(
-            [python, *torchrun, *arguments],
-            env={**terminal.environment, "OMP_NUM_THREADS": "1"},
+    :param folder: where they leave their process ids, and would leave runs that rank 0 alone keeps.
+    """
+
+    def __init__(self, terminal, folder, processes, *arguments, nodes=("--standalone",)):
+        self._folder = folder
+        folder.mkdir()
+        torchrun = ["-m", "torch.distributed.run", *nodes, "--nproc-per-node", str(processes)]
+        # torchrun's own way to start Python adds an option that the warm server does not know
+        member = ["--no-python", sys.executable, "-m", "tests.cli.job_member", str(folder)]
+        self.process = start(
+            [sys.executable, *torchrun, *member, *arguments],
+            env=terminal.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        started.append(process)
-        return process
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(timeout=60)
+    def pid(self, rank):
+        """Process id of one of them, once it has started."""
+        until(lambda: (self._folder / str(rank)).exists(), PATIENCE)
+        return int((self._folder / str(rank)).read_text())
+
+    def end(self, timeout=PATIENCE):
+        """Wait; return its exit code and what it said."""
+        out, err = self.process.communicate(timeout=timeout)
+        assert not list(self._folder.glob("runs of *")), "rank 0 alone keeps runs"
+        return self.process.returncode, out, err
 
 
-def members(process):
-    """Process ids of the job's processes, by rank."""
-    found = {}
-    for child in subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
-    ).stdout.split():
-        settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        names = dict(setting.split(b"=", 1) for setting in settings if b"=" in setting)
-        if b"RANK" in names:
-            found[int(names[b"RANK"])] = int(child)
-    return found
+@pytest.fixture
+def job(terminal, tmp_path):
+    """Starts a command by several processes; what is left of them in the end is told to stop."""
+    started = []
+
+    def start_job(*arguments, **options):
+        started.append(Job(terminal, tmp_path / f"job{len(started)}", *arguments, **options))
+        return started[-1]
+
+    yield start_job
+    for one in started:
+        if one.process.poll() is None:
+            one.process.terminate()
+            one.process.wait(timeout=60)
 
 
 def rows(terminal, run):
@@ -85,160 +97,146 @@ def said(answer):
 def assert_close(found, expected, relative=1e-3):
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        assert found[key] == pytest.approx(value, rel=relative, abs=1e-5), key
+        # a sample on the verge may be seen otherwise
+        close = 0.02 if key[1].endswith("accuracy") else 1e-5
+        assert found[key] == pytest.approx(value, rel=relative, abs=close), key
 
 
 def one_alone(terminal, *options):
-    """All rows of a run of one process, which is not kept."""
+    """All rows of a run of one process."""
     answer = terminal("train", *options, "--json")
     assert answer.code == 0, answer.err
-    found = rows(terminal, answer.json["run"])
-    Runs(terminal.runs).delete(Runs(terminal.runs).find(answer.json["run"]))
-    return found
+    return rows(terminal, answer.json["run"])
 
 
-@pytest.mark.timeout(900)
-def test_killed_and_gone_on_with_by_another_number(terminal, job):
-    """Two processes, one of which is killed, then one: the same as by one alone."""
-    options = [*SMALL, "--epochs", "40", "--method", "cg3", "--set", "log.keep=2"]
-    expected = one_alone(terminal, *options)
-    process = job(2, "train", *options)
+def test_interrupted_killed_and_continued_by_another_number(terminal, job):
+    """Two processes are interrupted, two of which one is killed, then one: the same as by one."""
+    options = [*LONG, "--method", "cg3", "--set", "log.keep=2"]
+    first = job(2, "train", *options)
     run = terminal.wait_for_steps(20, PATIENCE)
-    began = time.monotonic()
-    os.kill(members(process)[1], signal.SIGKILL)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - began < MOST
-    assert process.returncode != 0
-    assert len(said(err)) == 1, err
-    assert "another process of this job has ended" in err
-    assert out.startswith(f"run {run}")
-    assert terminal("runs", "show", run, "--json").json["status"] == "interrupted"
-    refused = terminal("resume", run)
-    assert refused.code == 4
-    assert "processes was 2, is 1" in refused.err
-    resumed = terminal("resume", run, "--allow-inexact", "--json")
-    assert resumed.json["status"] == "finished"
-    assert_close(rows(terminal, run), expected)
-
-
-@pytest.mark.timeout(900)
-def test_an_interrupt_keeps_the_state(terminal, job):
-    process = job(2, "train", *LONG)
-    run = terminal.wait_for_steps(20, PATIENCE)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode != 0
+    first.process.send_signal(signal.SIGINT)
+    code, out, err = first.end()
+    assert code != 0
     assert said(err) == []
+    assert out.startswith(f"run {run}")
     assert "stopped (SIGINT)" in out
     shown = terminal("runs", "show", run, "--json").json
     assert (shown["status"], shown["reason"]) == ("stopped", "SIGINT")
     assert shown["checkpoints"][0] == shown["steps"]
 
+    second = job(2, "resume", run)
+    terminal.wait_for_steps(shown["steps"] + 20, PATIENCE)
+    os.kill(second.pid(1), signal.SIGKILL)
+    code, out, err = second.end(MOST)
+    assert code != 0
+    assert len(said(err)) == 1, err
+    assert "another process of this job has ended" in err
+    assert f"going on from step {shown['steps']}" in out
+    shown = terminal("runs", "show", run, "--json").json
+    assert shown["status"] == "interrupted"
+    epochs = shown["epoch"] + 2
+    killed = Runs(terminal.runs).find(run)
+    killed.save_config(killed.config().model_copy(update={"epochs": epochs}))
+    refused = terminal("resume", run)
+    assert refused.code == 4
+    assert "processes was 2, is 1" in refused.err
+    resumed = terminal("resume", run, "--allow-inexact", "--json")
+    assert resumed.json["status"] == "finished"
+    assert_close(rows(terminal, run), one_alone(terminal, *options, "--epochs", str(epochs)))
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_machine_that_is_taken_away_stops_all(terminal, job):
-    """Two torchruns, as on two machines; the one without rank 0 is told to end."""
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--method", "kfac"], 2, ["'kfac' is not for several processes"]),
+        (["--epochs", "40", "--tau", "1e6", "--fail-on-divergence"], 7, []),
+    ],
+    ids=["refusal", "divergence"],
+)
+def test_all_processes_leave_with_one_code_and_say_why_once(terminal, job, options, code, words):
+    ended, out, err = job(2, "train", *SMALL, *options).end()
+    assert ended != 0
+    assert f"exitcode  : {code}" in err
+    assert len(said(err)) == len(words), err
+    assert all(word in err for word in words)
+    if words:
+        assert not any(terminal.runs.glob("[!.]*"))
+    else:
+        assert "diverged at step" in out
+        shown = terminal("runs", "show", terminal.only_run(), "--json").json
+        assert shown["status"] == "diverged"
+
+
+# The rest is for make soak.
+
+
+@pytest.fixture
+def two_machines():
+    """Options of two torchruns that are one job."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     where = ["--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
-    first, second = (
-        job(1, "train", *LONG, nodes=[*where, "--node-rank", str(rank)]) for rank in range(2)
-    )
+    return [[*where, "--node-rank", str(rank)] for rank in range(2)]
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_taken_away_stops_all(terminal, job, two_machines):
+    """The machine without rank 0 is told to end."""
+    first, second = (job(1, "train", *LONG, nodes=nodes) for nodes in two_machines)
     run = terminal.wait_for_steps(20, PATIENCE)
-    second.send_signal(signal.SIGTERM)
-    out, err = first.communicate(timeout=PATIENCE)
+    second.process.send_signal(signal.SIGTERM)
+    _, out, err = first.end()
     assert "stopped (SIGTERM)" in out, err
     shown = terminal("runs", "show", run, "--json").json
     assert (shown["status"], shown["reason"]) == ("stopped", "SIGTERM")
     assert shown["checkpoints"][0] == shown["steps"]
 
 
-@pytest.mark.timeout(900)
-def test_what_several_can_not_do_is_said_once_before_there_is_a_run(terminal, job):
-    process = job(2, "train", *SMALL, "--method", "kfac")
-    _, err = process.communicate(timeout=PATIENCE)
-    (line,) = said(err)
-    assert "'kfac' is not for several processes" in line
-    assert "exitcode  : 2" in err
-    assert not any(terminal.runs.glob("[!.]*"))
-
-
-@pytest.mark.timeout(900)
-def test_a_time_limit_is_one_for_all_and_rank_0_alone_writes(terminal, job, tmp_path):
-    """Two torchruns, as on two machines, each with a folder for runs; checkpoints all the time."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = ["--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+@pytest.mark.slow
+def test_a_time_limit_is_one_for_all_machines(terminal, job, two_machines):
+    """With checkpoints all the time."""
     options = [*SMALL, "--epochs", "100000", "--max-seconds", "1"]
     options += ["--set", "log.checkpoint_minutes=0.0001"]
-    processes = []
-    for rank, folder in enumerate((terminal.runs, tmp_path / "elsewhere")):
-        nodes = [*where, "--node-rank", str(rank)]
-        processes.append(job(1, "train", *options, "--dir", str(folder), nodes=nodes))
-    for process in processes:
-        _, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, err
+    for one in [job(1, "train", *options, nodes=nodes) for nodes in two_machines]:
+        code, _, err = one.end()
+        assert code == 0, err
         assert said(err) == []
     shown = terminal("runs", "show", terminal.only_run(), "--json").json
     assert (shown["status"], shown["reason"]) == ("finished", "time limit")
     assert shown["checkpoints"][0] == shown["steps"]
-    assert not (tmp_path / "elsewhere").exists()
-
-
-@pytest.mark.timeout(900)
-def test_a_divergence_is_one_for_all(terminal, job):
-    options = [*SMALL, "--epochs", "40", "--tau", "1e6", "--fail-on-divergence"]
-    process = job(2, "train", *options)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode != 0
-    assert "diverged" in out
-    assert "exitcode  : 7" in err
-    shown = terminal("runs", "show", terminal.only_run(), "--json").json
-    alone = terminal("train", *options, "--json")
-    assert alone.code == 7
-    assert (shown["status"], shown["steps"]) == ("diverged", alone.json["steps"])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_two_go_on_to_the_byte_paused_and_stopped_from_elsewhere(terminal, job, optimizer):
+def test_two_continue_to_the_byte_paused_and_stopped_from_elsewhere(terminal, job, optimizer):
     options = [*SMALL, "--epochs", "40", "--method", "cg3", "--set", f"optimizer.name={optimizer}"]
-    whole = job(2, "train", *options)
-    whole.communicate(timeout=PATIENCE)
-    assert whole.returncode == 0
+    assert job(2, "train", *options).end()[0] == 0
     run = terminal.only_run()
     expected = weights(terminal, run), rows(terminal, run)
     Runs(terminal.runs).delete(Runs(terminal.runs).find(run))
-    process = job(2, "train", *options)
+    killed = job(2, "train", *options)
     run = terminal.wait_for_steps(20, PATIENCE)
-    for pid in members(process).values():
-        os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
-    going = job(2, "resume", run)
-    going.communicate(timeout=PATIENCE)
-    assert going.returncode == 0
+    for rank in range(2):
+        os.kill(killed.pid(rank), signal.SIGKILL)
+    killed.end()
+    assert job(2, "resume", run).end()[0] == 0
     assert (weights(terminal, run), rows(terminal, run)) == expected
-    going = job(2, "resume", run, "--epochs", "100000")
+    endless = job(2, "resume", run, "--epochs", "100000")
     terminal.wait_for_steps(250, PATIENCE)
     assert terminal("pause", run, "--json").json["status"] == "paused"
     assert terminal("resume", run).out.startswith(f"run {run} goes on")
     assert terminal("stop", run, "--json").json["status"] == "stopped"
-    out, err = going.communicate(timeout=PATIENCE)
-    assert going.returncode == 0, err
+    code, out, err = endless.end()
+    assert code == 0, err
     assert "going on from step 240" in out
     assert "paused after step" in out
-    again = job(2, "resume", run, "--epochs", "50")
-    _, err = again.communicate(timeout=PATIENCE)
+    _, _, err = job(2, "resume", run, "--epochs", "50").end()
     assert len(said(err)) == 1, err
     assert "exitcode  : 2" in err
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("method", ["exact", "cg3", "backprop", "muon"])
 @pytest.mark.parametrize("preset", ["digits-mlp", "digits-convnet"])
@@ -246,34 +244,25 @@ def test_a_run_by_several_is_the_one_of_one(terminal, job, preset, method, proce
     """103 samples a step and a last batch that does not divide either."""
     options = ["--preset", preset, "--method", method, "--epochs", "3", "--batch-size", "103"]
     options += ["--device", "cpu"]
-    expected = one_alone(terminal, *options)
-    process = job(processes, "train", *options, "--json")
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err
+    code, out, err = job(processes, "train", *options, "--json").end()
+    assert code == 0, err
     assert said(err) == []
     assert len(out.splitlines()) == 1
+    found = rows(terminal, terminal.only_run())
     # Muon makes its steps in bfloat16, which has three digits
     relative = 0.05 if method == "muon" else 1e-3
-    assert_close(rows(terminal, terminal.only_run()), expected, relative)
+    assert_close(found, one_alone(terminal, *options), relative)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("rank", [0, 3])
 def test_a_job_ends_with_any_of_its_processes(terminal, job, rank, number):
-    """SIGTERM is a wish: rank 0 keeps the state; the others leave it to rank 0."""
-    process = job(4, "train", *LONG)
+    """By SIGTERM it stops, with its state kept by rank 0."""
+    running = job(4, "train", *LONG)
     run = terminal.wait_for_steps(20, PATIENCE)
-    began = time.monotonic()
-    if (rank, number) == (3, signal.SIGTERM):
-        os.kill(members(process)[rank], number)
-        time.sleep(1)
-        assert process.poll() is None
-        rank = 0
-    os.kill(members(process)[rank], number)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - began < MOST
+    os.kill(running.pid(rank), number)
+    _, _, err = running.end(MOST)
     expected = "interrupted" if number is signal.SIGKILL else "stopped"
     assert terminal("runs", "show", run, "--json").json["status"] == expected
     assert len(said(err)) == (number is signal.SIGKILL), err

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -276,14 +273,3 @@ class TestPlot:
 
     def test_output_is_required(self, plot):
         assert plot("a").exit_code == 2
-
-    def test_help_does_not_load_matplotlib(self):
-        code = (
-            "import sys, proxprop_cli.commands.plot\n"
-            "print([m for m in ('matplotlib', 'torch', 'numpy') if m in sys.modules])"
-        )
-        folder = Path(__file__).parents[2]
-        out = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder
-        )
-        assert out.stdout == "[]\n", out.stderr

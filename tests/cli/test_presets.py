@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,8 +88,3 @@ def test_a_file_without_its_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match=r"for the file write '\./mine'"):
         presets.load("mine")
     assert presets.load("./mine")[0] == {"epochs": 3}
-
-
-def test_presets_do_not_import_torch() -> None:
-    code = "import sys, proxprop_cli.presets; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,32 +5,52 @@ from __future__ import annotations
 import csv
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
-from engine.comparison import Statistic
 from engine.experiments import EXPERIMENTS, Published
-from engine.reproduction import Beside
-from proxprop_cli.reports import _row, changed_settings
+from engine.runs import Runs
+from engine.store import StoreWriter
+from engine.sweep_plan import Row, cell_config, plan_sweep
+from proxprop_cli.output import Output
+from proxprop_cli.reports import write
+from proxprop_cli.sweeping import How
 from tests.cli.terminal import SMALL
+from tests.engine.small import config
 
 DIGITS = ["--set", "data.name=digits", "--set", "data.validation=100", "--set", "threads=1"]
 DIGITS += SMALL[:4]
 DIGITS += ["--set", "batch_size=50", "--epochs", "1"]
 
 
-def test_a_table_from_one_command(terminal, tmp_path):
+@pytest.fixture
+def skip_rendering(monkeypatch):
+    """Leave the files of figures empty from now on: it takes longer than tiny trainings."""
+    return lambda: monkeypatch.setattr("engine.figures.style.render", lambda *_: b"")
+
+
+@pytest.fixture
+def three_step_sizes(monkeypatch):
+    """A Table 1 of three columns."""
+    table, taus = EXPERIMENTS["table1"], (50.0, 1.0, 0.1)
+    published = tuple(item for item in table.published if item.tau in taus)
+    monkeypatch.setitem(EXPERIMENTS, "table1", replace(table, taus=taus, published=published))
+
+
+@pytest.mark.usefixtures("three_step_sizes")
+def test_a_table_from_one_command(cli, tmp_path, skip_rendering):
     folder = tmp_path / "out"
     command = ["reproduce", "table1", *DIGITS, "--methods", "backprop,cg3", "-o", str(folder)]
-    answer = terminal(*command, "--jobs", "2", "--json")
+    answer = cli(*command, "--jobs", "2", "--json")
     assert answer.code == 0, answer.err
-    assert "18 of 18 runs to be trained, about" in answer.err
+    assert "6 of 6 runs to be trained, about" in answer.err
     found = answer.json
-    assert (found["runs"], found["ended"]) == (18, 18)
+    assert (found["runs"], found["ended"]) == (6, 6)
     told = "(on digits, 1 of 50 epochs, 300 training samples, batch_size 50, "
     assert found["title"].endswith(f"{told}data.validation 100, model.hidden [16])")
     figures = {(item["method"], item["tau"]): item for item in found["figures"]}
-    assert len(figures) == 18
+    assert len(figures) == 6
     with (folder / "runs.csv").open(newline="") as stream:
         runs = list(csv.DictReader(stream))
     for run in runs:
@@ -41,7 +61,7 @@ def test_a_table_from_one_command(terminal, tmp_path):
         assert [row["row"] for row in csv.DictReader(stream)] == ["backprop", "cg3"]
     with (folder / "published.csv").open(newline="") as stream:
         beside = list(csv.DictReader(stream))
-    assert len(beside) == 18
+    assert len(beside) == 6
     for row in beside:
         ours = figures[row["method"], float(row["tau"])]
         for key in ("mean", "ci95", "n", "published", "difference"):
@@ -59,33 +79,35 @@ def test_a_table_from_one_command(terminal, tmp_path):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
         assert (folder / name).with_suffix(".svg").is_file()
 
-    again = terminal(*command, "--json")
+    skip_rendering()
+    again = cli(*command, "--json")
     assert "runs to be trained" not in again.err
     assert again.json["figures"] == found["figures"]
-    only = terminal(*command, "--report-only", "--json")
+    only = cli(*command, "--report-only", "--json")
     assert only.json["figures"] == found["figures"]
 
     bad = runs[0]["run"]
-    (terminal.runs / bad / "run.db").write_bytes(b"nonsense" * 1000)
-    rest = terminal(*command, "--report-only", "--json")
+    (tmp_path / "runs" / bad / "run.db").write_bytes(b"nonsense" * 1000)
+    rest = cli(*command, "--report-only", "--json")
     assert rest.code == 0, rest.err
     assert f"run {bad} is left out: " in rest.err
-    assert (rest.json["ended"], rest.json["complete"]) == (17, False)
+    assert (rest.json["ended"], rest.json["complete"]) == (5, False)
     assert f"run {bad} is left out: " in (folder / "report.md").read_text()
 
 
-def test_report_only_trains_nothing(terminal, tmp_path):
+def test_report_only_trains_nothing(cli, tmp_path):
     folder = tmp_path / "out"
     data = [*DIGITS[:6], "--epochs", "1"]
-    answer = terminal("reproduce", "fig3", *data, "--report-only", "-o", str(folder))
+    answer = cli("reproduce", "fig3", *data, "--report-only", "-o", str(folder))
     assert answer.code == 0, answer.err
     assert "not complete: 0 of 3 runs have ended" in answer.out
     assert "Not complete: 0 of 3" in (folder / "report.md").read_text()
-    assert not terminal.runs.exists()
+    assert not (tmp_path / "runs").exists()
 
 
-def test_rows_of_one_s_own_and_the_adam_of_fig2(terminal, tmp_path):
-    answer = terminal("reproduce", "fig2", *DIGITS, "-o", str(tmp_path / "out"), "--json")
+def test_rows_of_one_s_own_and_the_adam_of_fig2(cli, tmp_path, skip_rendering):
+    skip_rendering()
+    answer = cli("reproduce", "fig2", *DIGITS, "-o", str(tmp_path / "out"), "--json")
     assert answer.code == 0, answer.err
     methods = [item["method"] for item in answer.json["figures"]]
     assert methods == ["backprop", "exact", "cg3", "cg5", "cg10"]
@@ -97,28 +119,49 @@ def test_rows_of_one_s_own_and_the_adam_of_fig2(terminal, tmp_path):
     assert "method.tau" in settings
 
 
-def test_differences_of_accuracies_are_points_and_nothing_is_hidden():
-    one = Published(("cg3",), "test_accuracy", 0.707, "Fig. 3")
-    ours = Statistic(0.321, math.nan, 1, math.nan)
-    row = _row(Beside(one, "cg3", ours, diverged=1, seeds=3, complete=False))
-    assert row[3:] == ["70.7 %", "32.1 % (1/3) ✖ 1…", "-38.6 points"]
-    loss = Published(("cg3",), "train_loss", 0.5, "Table 1", 1.0)
-    row = _row(Beside(loss, "cg3", Statistic(0.25, 0.1, 3, 0.2), 0, 3, complete=True))
-    assert row[3:] == ["0.5", "0.25", "-0.25"]
-    assert _row(Beside(loss, "cg3", None, 3, 3, complete=True))[4:] == ["✖ 3", "-"]
-    assert _row(Beside(loss, "cg3", None, 0, 3, complete=False))[4:] == ["-…", "-"]
+def test_differences_of_accuracies_are_points_and_nothing_is_hidden(
+    tmp_path, capsys, skip_rendering
+):
+    skip_rendering()
+    rows = [Row(name, config(name), (1.0,)) for name in ("cg3", "exact", "backprop", "cg10")]
+    sweep = plan_sweep("digits-mlp", rows, (0, 1, 2), kind="comparison")
+    runs = Runs(tmp_path / "runs")
+    made = {
+        ("cg3", 0): {"test_accuracy": 0.321, "train_loss": 0.25},
+        ("cg3", 1): None,
+        **{("exact", seed): {"test_accuracy": 0.5, "train_loss": 0.25} for seed in range(3)},
+        **{("backprop", seed): None for seed in range(3)},
+    }
+    for cell in sweep.cells:
+        if (cell.label, cell.seed) in made:
+            metrics = made[cell.label, cell.seed]
+            run = runs.create(cell_config(sweep, cell), id=cell.run)
+            with StoreWriter(run.database) as writer:
+                writer.append_metrics(9, metrics or {"train_loss": math.nan})
+                status = "finished" if metrics else "diverged"
+                writer.set_state({"status": status, "metrics": metrics or {}})
+    methods = ("cg3", "exact", "backprop", "cg10")
+    published = (
+        Published(("cg3",), "test_accuracy", 0.707, "Fig. 3"),
+        Published(("exact", "backprop", "cg10"), "train_loss", 0.5, "Table 1"),
+    )
+    experiment = replace(EXPERIMENTS["fig2"], methods=methods, published=published)
+    how = How(runs, Output(), None, jobs=None, plain=True, detach=False)
+    write(experiment, sweep, how, tmp_path / "out", command="proxprop")
+    table = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert ["cg3", "-", "test accuracy", "70.7 %", "32.1 % (1/3) ✖ 1…", "-38.6 points"] in table
+    assert ["exact", "-", "train loss", "0.5", "0.25", "-0.25"] in table
+    assert ["backprop", "-", "train loss", "0.5", "✖ 3", "-"] in table
+    assert ["cg10", "-", "train loss", "0.5", "-…", "-"] in table
 
 
-def test_the_changed_settings_are_those_beside_the_preset():
-    from engine.sweep_plan import plan_sweep
-    from proxprop_cli.commands.reproduce import _rows
-
-    for name, experiment in EXPERIMENTS.items():
-        sweep = plan_sweep(name, _rows(experiment, None, {}, None), (0,), kind=experiment.kind)
-        assert changed_settings(experiment, sweep) == []
-        rows = _rows(experiment, ["model.activation=tanh"], {"max_seconds": 5.0}, None)
-        sweep = plan_sweep(name, rows, (0,), kind=experiment.kind)
-        assert changed_settings(experiment, sweep) == ["max_seconds 5", "model.activation tanh"]
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_title_names_the_settings_that_are_not_the_preset_s(cli, tmp_path, name):
+    command = ["reproduce", name, "--report-only", "--json", "-o", str(tmp_path / "out")]
+    title = EXPERIMENTS[name].title
+    assert cli(*command).json["title"] == title
+    changed = cli(*command, "--set", "model.activation=tanh", "--set", "max_seconds=5").json
+    assert changed["title"] == f"{title} (max_seconds 5, model.activation tanh)"
 
 
 @pytest.mark.parametrize("name", ["report.md", "runs.csv", "curves.svg"])

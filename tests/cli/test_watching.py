@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -66,8 +65,8 @@ def in_posix_locale(terminal, *arguments):
     """Exit code of a command and what it said, on a terminal without UTF-8."""
     control, device = pty.openpty()
     environment = {**terminal.environment, **POSIX, "TERM": "xterm-256color"}
-    process = subprocess.Popen(
-        terminal.command(*arguments),
+    process = terminal.start(
+        *arguments,
         env=environment,
         stdin=device,
         stdout=device,
@@ -86,14 +85,14 @@ def in_posix_locale(terminal, *arguments):
     return process.wait(60), said.decode()
 
 
-def test_no_dashboard_without_utf8(terminal):
-    make_run(terminal.runs)
-    code, said = in_posix_locale(terminal, "watch")
+def test_no_dashboard_without_utf8(cold_terminal):
+    make_run(cold_terminal.runs)
+    code, said = in_posix_locale(cold_terminal, "watch")
     assert code == 2
     assert "set LANG to a UTF-8 locale, such as C.UTF-8" in said
     assert "\x1b" not in said
-    code, said = in_posix_locale(terminal, "train", *SMALL, "--epochs", "1")
+    code, said = in_posix_locale(cold_terminal, "train", *SMALL, "--epochs", "1")
     assert code == 0
     assert "\\u28" not in said  # no Braille
     assert "finished after 6 steps" in said
-    assert Runs(terminal.runs).find("latest").status() == "finished"
+    assert Runs(cold_terminal.runs).find("latest").status() == "finished"

@@ -1,4 +1,4 @@
-"""A real pseudo-terminal for the tests of the dashboard."""
+"""Short periods of the looks at the disk, and a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -7,15 +7,45 @@ import os
 import pty
 import select
 import struct
+import subprocess
 import termios
 import time
+from contextlib import suppress
 
 import pytest
 
 from engine.control import Desired
 from engine.runs import Runs
+from tests.dashboard.sweep_helper import NOON, a_grid, make_sweep
 
 SECONDS = 60.0
+PERIODS = (
+    "feed._PROBE_SECONDS",
+    "poller.POLL_SECONDS",
+    "screens.reconstructions._POLL_SECONDS",
+    "screens.run_list._POLL_SECONDS",
+    "screens.sweep_base.POLL_SECONDS",
+)
+
+
+@pytest.fixture(autouse=True)
+def short_periods(monkeypatch):
+    """Look at the disk often, so that no test waits for the next look."""
+    for name in PERIODS:
+        monkeypatch.setattr(f"proxprop_cli.dashboard.{name}", 0.05)
+
+
+@pytest.fixture(scope="session")
+def large_sweep(tmp_path_factory):
+    """A folder with a sweep of 108 runs that has trained for five minutes; to be read only."""
+    root = tmp_path_factory.mktemp("large")
+    longer = {"cg1": "cg1 tau_theta=0.05", "cg3": "cg3 tau_theta=0.05"}
+    cells = [(longer.get(row, row), *rest) for row, *rest in a_grid()]
+    make_sweep(root, cells, id="sweep-abcdefghij", created=NOON)
+    for file in root.glob("*/*"):
+        if file.name in ("lock", "run.db"):
+            os.utime(file, (NOON, NOON + 1 + 200 * (file.name == "run.db")))
+    return root
 
 
 class Window:
@@ -40,7 +70,8 @@ class Window:
             try:
                 self.shown += os.read(self.control, 65536)
             except OSError:  # the other side has closed
-                time.sleep(seconds)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(seconds)
 
     def until(self, condition):
         end = time.monotonic() + SECONDS

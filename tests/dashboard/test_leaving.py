@@ -18,9 +18,19 @@ from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.sweep_status import SweepFollower
 from proxprop_cli.dashboard.widgets.chart import Chart
 from proxprop_cli.dashboard.widgets.table import Table
-from tests.dashboard.runs_helper import in_app, make_run, notices, trace, until
-from tests.dashboard.sweep_helper import a_grid, make_sweep
-from tests.dashboard.test_reconstructions import make_autoencoder
+from tests.dashboard.autoencoder_helper import make_autoencoder
+from tests.dashboard.runs_helper import (
+    has_left,
+    in_app,
+    live_screen,
+    make_run,
+    notices,
+    resize,
+    screen_text,
+    trace,
+    until,
+)
+from tests.dashboard.sweep_helper import Made, make_sweep
 
 
 @pytest.fixture
@@ -31,7 +41,7 @@ def slow_disk(monkeypatch):
         quick = getattr(source, name)
 
         def wait(*arguments, quick=quick):
-            assert go.wait(20)
+            assert go.wait(60)
             return quick(*arguments)
 
         monkeypatch.setattr(source, name, wait)
@@ -46,11 +56,10 @@ def test_quit_before_the_run_was_read(tmp_path, slow_disk, status):
     async def script(pilot):
         await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
         await pilot.press("q")
-        await pilot.pause(0.1)
-        assert not pilot.app._exit
+        assert not has_left(pilot.app)
         slow_disk.set()
-        await until(pilot, lambda: pilot.app._exit or isinstance(pilot.app.screen, Choice))
-        assert pilot.app._exit is (status == "finished")
+        await until(pilot, lambda: has_left(pilot.app) or isinstance(pilot.app.screen, Choice))
+        assert has_left(pilot.app) is (status == "finished")
 
     if status == "running":
         with RunLock(run.lock_file):
@@ -61,16 +70,15 @@ def test_quit_before_the_run_was_read(tmp_path, slow_disk, status):
 
 @pytest.mark.parametrize("live", [True, False])
 def test_quit_before_the_sweep_was_read(tmp_path, slow_disk, live):
-    sweep = make_sweep(tmp_path, a_grid())
+    sweep = make_sweep(tmp_path, [("exact", 1.0, 0, Made("running"))])
 
     async def script(pilot):
         await until(pilot, lambda: isinstance(pilot.app.screen, GridScreen))
         await pilot.press("q")
-        await pilot.pause(0.1)
-        assert not pilot.app._exit
+        assert not has_left(pilot.app)
         slow_disk.set()
-        await until(pilot, lambda: pilot.app._exit or isinstance(pilot.app.screen, Choice))
-        assert pilot.app._exit is not live
+        await until(pilot, lambda: has_left(pilot.app) or isinstance(pilot.app.screen, Choice))
+        assert has_left(pilot.app) is not live
 
     app = Dashboard(Runs(tmp_path), sweep=sweep.id)
     if live:
@@ -80,24 +88,21 @@ def test_quit_before_the_sweep_was_read(tmp_path, slow_disk, live):
         in_app(app, script)
 
 
-@pytest.mark.parametrize("above", [None, "q", "question_mark", "c", "i"])
-def test_no_key_leaves_a_live_run_without_a_question(tmp_path, above, monkeypatch):
+def test_no_key_leaves_a_live_run_without_a_question(tmp_path):
     """Whatever is above the run."""
-    monkeypatch.setattr("proxprop_cli.dashboard.screens.diagnosis.sys.executable", "/no/such")
-    make = make_autoencoder if above == "i" else make_run
-    run = make(tmp_path, status="running")
+    run = make_autoencoder(tmp_path, status="running")
 
     async def script(pilot):
-        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
-        below = pilot.app.screen
-        if above:
-            await pilot.press(above)
-            await until(pilot, lambda: pilot.app.screen is not below)
-            await pilot.press("ctrl+q")
-            await until(pilot, lambda: pilot.app.screen is below)
+        below = await live_screen(pilot)
+        for above in ("q", "question_mark", "c", "i", None):
+            if above:
+                await pilot.press(above)
+                await until(pilot, lambda: pilot.app.screen is not below)
+                await pilot.press("ctrl+q")
+                await until(pilot, lambda: pilot.app.screen is below)
         await pilot.press("ctrl+q")
         await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
-        assert not pilot.app._exit
+        assert not has_left(pilot.app)
 
     with RunLock(run.lock_file):
         in_app(Dashboard(Runs(tmp_path), [run.id]), script)
@@ -106,12 +111,12 @@ def test_no_key_leaves_a_live_run_without_a_question(tmp_path, above, monkeypatc
 @pytest.mark.parametrize("what", ["run", "sweep"])
 def test_who_asks_twice_leaves_at_once(tmp_path, slow_disk, what):
     run = make_run(tmp_path, status="running")
-    sweep = make_sweep(tmp_path, a_grid())
+    sweep = make_sweep(tmp_path, [("exact", 1.0, 0, Made("running"))])
 
     async def script(pilot):
         await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen | GridScreen))
         await pilot.press("q", "q")
-        assert pilot.app._exit
+        await until(pilot, lambda: has_left(pilot.app))
         slow_disk.set()
 
     runs = Runs(tmp_path)
@@ -120,8 +125,7 @@ def test_who_asks_twice_leaves_at_once(tmp_path, slow_disk, what):
 
 async def asked(pilot, key):
     """The screen of a live run, below the question that this key asks."""
-    await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
-    below = pilot.app.screen
+    below = await live_screen(pilot)
     await until(pilot, lambda: below.views[0].status == "running")
     await pilot.press(key)
     await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
@@ -134,29 +138,26 @@ async def burst(pilot, keys):
     screen = pilot.app.screen
     for key in keys:
         screen.post_message(Key(key, key if len(key) == 1 else None))
-    await pilot.pause(0.3)
+    await pilot.pause()
 
 
-@pytest.mark.parametrize(
-    ("ask", "answer"),
-    [("s", "s"), ("e", "v"), ("e", "a")],
-)
-@pytest.mark.parametrize("times", [2, 3, 5])
-def test_an_answer_that_comes_often_is_one(tmp_path, ask, answer, times, monkeypatch):
+def test_an_answer_that_comes_often_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("proxprop_cli.dashboard.screens.diagnosis.sys.executable", "/no/such")
     run = make_run(tmp_path, status="running")
 
     async def script(pilot):
-        below = await asked(pilot, ask)
-        await pilot.pause()
-        await burst(pilot, [answer] * times)
-        assert pilot.app.screen is below
-        assert not pilot.app._exit
+        for ask, answer in (("e", "v"), ("e", "a"), ("s", "s")):
+            for times in (2, 5):
+                below = await asked(pilot, ask)
+                await burst(pilot, [answer] * times)
+                await until(pilot, lambda below=below: pilot.app.screen is below)
+                await pilot.app.workers.wait_for_complete()
+        assert not has_left(pilot.app)
         assert str(below.query_one("#loss", Chart).title)
 
     with RunLock(run.lock_file):
         in_app(Dashboard(Runs(tmp_path), [run.id]), script)
+    assert len([*tmp_path.glob("*.csv")]) == 4
 
 
 def test_a_run_is_deleted_once_and_the_list_stays(tmp_path):
@@ -202,73 +203,60 @@ def test_a_question_ends_with_what_it_is_about(tmp_path, key):
         await until(pilot, lambda: pilot.app.screen is below)
         text = f"run {run.id} is not being trained any more"
         await until(pilot, lambda: text in notices(pilot.app))
-        assert not pilot.app._exit
+        assert not has_left(pilot.app)
 
     in_app(Dashboard(Runs(tmp_path), [run.id]), script)
 
 
-@pytest.mark.parametrize("width", [30, 60, 80, 200])
-def test_a_question_is_shown_whole_and_as_it_is(tmp_path, width):
+def test_a_question_is_shown_whole_and_as_it_is(tmp_path):
     question = "[bold]Delete[/bold] \x1b[31m " + " ".join(f"word{n}" for n in range(30)) + " last?"
-    answers = [("d", "[red]delete[/red]")]
+    words = ["[bold]Delete[/bold]", "\\x1b[31m", "word0", "word29", "last?", "[red]delete[/red]"]
 
     async def script(pilot):
-        pilot.app.push_screen(Choice(question, answers))
+        pilot.app.push_screen(Choice(question, [("d", "[red]delete[/red]")]))
         await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
-        await pilot.pause(0.1)
-        strips = pilot.app.screen._compositor.render_strips()
-        seen = " ".join(strip.text for strip in strips).replace("│", " ")
-        assert "\x1b" not in seen
-        words = [
-            "[bold]Delete[/bold]",
-            "\\x1b[31m",
-            "word0",
-            "word29",
-            "last?",
-            "[red]delete[/red]",
-        ]
-        for word in (*words, "cancel"):
-            assert word in seen
+        for width in (30, 60, 200):
+            await resize(pilot, width, 24)
+            await until(pilot, lambda: "cancel" in screen_text(pilot.app))
+            assert "\x1b" not in screen_text(pilot.app)
+            assert all(word in screen_text(pilot.app) for word in words)
 
-    in_app(Dashboard(Runs(tmp_path)), script, (width, 24))
+    in_app(Dashboard(Runs(tmp_path)), script, (80, 24))
 
 
-@pytest.mark.parametrize("size", [(60, 20), (60, 12), (80, 24), (120, 40)])
-@pytest.mark.parametrize("enlarged", [False, True])
-def test_tab_shows_one_pane_after_the_other(tmp_path, size, enlarged):
+def test_tab_shows_one_pane_after_the_other(tmp_path):
     run = make_run(tmp_path, "cg3", traces=[trace(40)])
     order = ["loss", "accuracy", "layers", "solver", "log"]
 
     async def script(pilot):
-        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
-        screen = pilot.app.screen
-        await pilot.press(*["enter"] * enlarged)
-        for name in (*order[1:], "loss"):
-            await pilot.press("tab")
-            await pilot.pause()
-            assert screen.focused.id == name
-            assert screen.focused.region.height >= 3
-            assert screen.has_class("enlarged") is enlarged
+        screen = await live_screen(pilot)
+        sizes = {(60, 12): False, (80, 24): False, (60, 20): True, (120, 40): True}
+        for size, enlarged in sizes.items():
+            await resize(pilot, *size)
+            if screen.has_class("enlarged") is not enlarged:
+                await pilot.press("enter")
+            for name in (*order[1:], "loss"):
+                await pilot.press("tab")
+                await until(pilot, lambda name=name: screen.focused.id == name)
+                assert screen.focused.region.height >= 3
+                assert screen.has_class("enlarged") is enlarged
         for name in reversed(order):
             await pilot.press("shift+tab")
-            await pilot.pause()
-            assert screen.focused.id == name
+            await until(pilot, lambda name=name: screen.focused.id == name)
             assert screen.focused.region.area
 
-    in_app(Dashboard(Runs(tmp_path), [run.id]), script, size)
+    in_app(Dashboard(Runs(tmp_path), [run.id]), script, (60, 12))
 
 
 def test_no_two_panes_of_an_overlay_show_the_same(tmp_path):
     runs = [make_run(tmp_path, scale=(fall, 1.0)) for fall in (0.98, 0.97)]
 
     async def script(pilot):
-        await until(pilot, lambda: getattr(pilot.app.screen, "views", None))
-        screen = pilot.app.screen
-        await until(pilot, lambda: all(view.series for view in screen.views))
+        screen = await live_screen(pilot)
+        first, fourth = (screen.query_one(name, Chart) for name in ("#loss", "#solver"))
         for _ in range(3):
             await pilot.press("v")
-            await until(pilot, lambda: screen.query_one("#loss", Chart).lines)
-            first, fourth = (screen.query_one(name, Chart) for name in ("#loss", "#solver"))
+            await until(pilot, lambda: first.lines)
             assert first.title[2:] != fourth.title[2:]
             assert first.lines[0].mean.tolist() != fourth.lines[0].mean.tolist()
 

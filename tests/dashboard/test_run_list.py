@@ -15,13 +15,14 @@ from engine.store import StoreWriter
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.catalog import Catalog
 from proxprop_cli.dashboard.exports import fresh, write_curves, write_metrics
+from proxprop_cli.dashboard.feed import Feed
 from proxprop_cli.dashboard.list_rows import list_row
 from proxprop_cli.dashboard.screens.comparison import ComparisonScreen
 from proxprop_cli.dashboard.screens.grid import GridScreen
 from proxprop_cli.dashboard.screens.live import LiveScreen
 from proxprop_cli.dashboard.screens.run_list import RunListScreen
 from proxprop_cli.dashboard.widgets.table import Table
-from tests.dashboard.runs_helper import in_app, make_run, until
+from tests.dashboard.runs_helper import in_app, live_screen, make_run, notices, until
 from tests.dashboard.sweep_helper import Made, make_comparison, make_sweep
 
 
@@ -74,7 +75,7 @@ def test_select_several_and_open_them_together(tmp_path):
         await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
         assert [run.id for run in pilot.app.screen.runs] == [runs[2].id, runs[1].id]
         await pilot.press("escape")
-        assert isinstance(pilot.app.screen, RunListScreen)
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunListScreen))
 
     in_app(Dashboard(Runs(tmp_path)), script)
 
@@ -90,25 +91,14 @@ def test_delete_asks_and_spares_what_is_being_trained(tmp_path):
         await until(pilot, lambda: not other.exists())
         await listed(pilot, 1)
         with RunLock(run.lock_file):
+            told = len(notices(pilot.app))
             await pilot.press("d", "d")
-            await pilot.pause(1.5)
+            await until(pilot, lambda: len(notices(pilot.app)) > told)
+            assert run.id in notices(pilot.app)[-1]
             await listed(pilot, 1)
         assert run.exists()
 
     in_app(Dashboard(Runs(tmp_path)), script)
-
-
-def test_export(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run = make_run(tmp_path / "runs")
-
-    async def script(pilot):
-        await listed(pilot, 1)
-        await pilot.press("e")
-        await until(pilot, (tmp_path / f"{run.id}.csv").exists)
-        await pilot.pause(0.3)
-
-    in_app(Dashboard(Runs(tmp_path / "runs")), script)
 
 
 def test_what_the_filter_hides_is_not_deleted(tmp_path):
@@ -132,9 +122,8 @@ def test_export_of_several(tmp_path, monkeypatch):
     async def script(pilot):
         await listed(pilot, 2)
         await pilot.press("space", "space", "e")
-        path = tmp_path / f"{second.id}-{first.id}.csv"
-        await until(pilot, path.exists)
-        text = path.read_text()
+        await until(pilot, lambda: notices(pilot.app))
+        text = (tmp_path / f"{second.id}-{first.id}.csv").read_text()
         assert first.id in text
         assert second.id in text
         assert "\x1b" not in text
@@ -209,9 +198,9 @@ def test_a_sweep_is_neither_selected_nor_deleted_nor_exported(tmp_path):
         screen = pilot.app.screen
         await pilot.press("space", "e", "d", "d")
         assert pilot.app.screen is screen
-        assert not screen._selected
+        assert "selected" not in str(screen.query_one("#title").render())
         assert (tmp_path / sweep.id / "sweep.json").exists()
-        assert pilot.app._notifications
+        assert len(notices(pilot.app)) == 4
 
     in_app(Dashboard(Runs(tmp_path)), script)
 
@@ -245,21 +234,26 @@ def test_what_stands_in_the_log_of_the_store_only_is_seen(tmp_path):
 def test_nothing_is_looked_at_while_the_list_is_hidden(tmp_path, monkeypatch):
     make_run(tmp_path)
     monkeypatch.setattr("proxprop_cli.dashboard.screens.run_list._POLL_SECONDS", 0.02)
-    looks = []
-    entries = Catalog.entries
+    looks, polls = [], []
+    entries, poll = Catalog.entries, Feed.poll
     monkeypatch.setattr(Catalog, "entries", lambda it: looks.append(1) or entries(it))
+    monkeypatch.setattr(Feed, "poll", lambda it, keys: polls.append(1) or poll(it, keys))
 
     async def script(pilot):
         await listed(pilot, 1)
         await until(pilot, lambda: len(looks) > 3)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(pilot.app.screen, LiveScreen))
-        await pilot.pause(0.2)
-        seen = len(looks)
-        await pilot.pause(0.4)
-        assert len(looks) == seen
+        await live_screen(pilot)
+        seen = await beside_five_polls(pilot)
+        assert await beside_five_polls(pilot) == seen
         await pilot.press("escape")
         await until(pilot, lambda: len(looks) > seen)
+
+    async def beside_five_polls(pilot):
+        """Wait for looks of the run that is shown, and return how many there were at the list."""
+        before = len(polls)
+        await until(pilot, lambda: len(polls) >= before + 5)
+        return len(looks)
 
     in_app(Dashboard(Runs(tmp_path)), script)
 
@@ -301,10 +295,10 @@ def test_an_export_takes_the_place_of_no_file(tmp_path, monkeypatch):
         await listed(pilot, 1)
         await pilot.press("e")
         second = tmp_path / f"{run.id}-2.csv"
-        await until(pilot, second.exists)
-        await until(pilot, lambda: pilot.app._notifications)
-        (told,) = pilot.app._notifications
-        assert told.message.endswith(f"rows to {second}")
+        await until(pilot, lambda: notices(pilot.app))
+        (told,) = notices(pilot.app)
+        assert told.endswith(f"rows to {second}")
+        assert second.exists()
         assert mine.read_text() == "mine"
 
     in_app(Dashboard(Runs(tmp_path / "runs")), script)

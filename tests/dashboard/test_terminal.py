@@ -68,14 +68,20 @@ def test_the_terminal_is_restored_when_told_to_end(terminal, window, number, cod
 def test_no_control_byte_of_a_name_reaches_the_terminal(terminal, window):
     make_run(terminal.runs, name="evil\x1b]0;owned\x07\x9b31m\u202e")
     shown = window("watch")
-    shown.until_shown("finished")
-    for key in ("\x1b", "\r", "?", "\x1b", "q"):
+    for key, text in (("", "finished"), ("\x1b", "evil"), ("\r", "Loss"), ("?", "scroll")):
         shown.press(key)
-        shown.read(0.5)
-        assert b"]0;owned" not in shown.shown.replace(b"\\x1b]0;owned", b"")
-        # Textual's own, for the shape of the mouse
-        assert b"\x07" not in shown.shown.replace(b"\x1b]22;default\x07", b"")
-        assert "\u202e".encode() not in shown.shown
+        shown.until_shown(text)
+        check_control_bytes(shown.shown)
+    shown.process.send_signal(signal.SIGTERM)
+    assert shown.leave() == 143
+    check_control_bytes(shown.shown)
+
+
+def check_control_bytes(shown):
+    assert b"]0;owned" not in shown.replace(b"\\x1b]0;owned", b"")
+    # Textual's own, for the shape of the mouse
+    assert b"\x07" not in shown.replace(b"\x1b]22;default\x07", b"")
+    assert "\u202e".encode() not in shown
 
 
 def test_the_beginning_of_an_id_opens_a_comparison(terminal, window):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import threading
-import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from engine import locks
 from engine.control import AlwaysRun, Desired
 from engine.errors import BusyError, StorageError
 from engine.locks import LockWatch, RunLock
@@ -19,24 +21,29 @@ from engine.session import Sitting, sit
 from engine.store import StoreWriter
 from engine.store_reader import StoreReader
 from tests.engine import small
-from tests.engine.holding import hold, start
+from tests.engine.holding import hold
+from tests.reliability.report import many
 
-# waits for a moment on the clock that all share, then tries
-RACE = """
-import sys, time
-from pathlib import Path
-from engine.errors import BusyError
-from engine.run import Run
-run = Run(Path(sys.argv[1]))
-time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
-try:
-    lock = run.lock()
-except BusyError:
-    print("busy")
-else:
-    print("won", flush=True)
-    time.sleep(1.5)
-"""
+NOTHING: Mapping[float, Callable[[], object]] = {}
+
+
+class FakeTime:
+    """The module ``time`` for the locks, in which a wait takes no time.
+
+    :param events: what happens after so many seconds.
+    """
+
+    def __init__(self, events: Mapping[float, Callable[[], object]] = NOTHING) -> None:
+        self.now = 0.0
+        self._events = dict(events)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for moment in [moment for moment in self._events if moment <= self.now]:
+            self._events.pop(moment)()
 
 
 def test_the_lock_of_a_deleted_run_is_worthless(
@@ -53,19 +60,29 @@ def test_the_lock_of_a_deleted_run_is_worthless(
         run.lock()
 
 
-def test_a_second_process_is_told_soon_that_the_run_is_busy(run: Run) -> None:
-    holder = hold(run)
-    begin = time.monotonic()
-    with pytest.raises(BusyError, match=run.id):
+def test_the_lock_of_a_living_holder_is_soon_given_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "time", time := FakeTime())
+    with run.lock(), pytest.raises(BusyError, match=run.id):
         run.lock()
-    assert time.monotonic() - begin < 0.8
-    holder.communicate("")
+    assert time.now < 0.8
     run.lock().release()
 
 
+def test_a_holder_that_dies_is_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = run.lock()
+    monkeypatch.setattr(locks, "time", time := FakeTime({0.1: holder.release}))
+    run.lock().release()
+    assert time.now >= 0.1
+
+
+@pytest.mark.system
 def test_a_killed_process_holds_nothing(run: Run) -> None:
     holder = hold(run)
     assert run.is_live()
+    with pytest.raises(BusyError, match=run.id):
+        run.lock()
     holder.kill()
     holder.communicate()
     assert not run.is_live()
@@ -75,15 +92,17 @@ def test_a_killed_process_holds_nothing(run: Run) -> None:
         assert not run.is_live()
 
 
-def test_a_reader_that_probes_does_not_turn_a_trainer_away(run: Run) -> None:
+def test_a_reader_that_probes_does_not_turn_a_trainer_away(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader is waited for longer than a holder."""
     with run.lock_file.open() as probe:
         fcntl.flock(probe, fcntl.LOCK_SH)
+        events = {0.8: lambda: fcntl.flock(probe, fcntl.LOCK_UN)}
+        monkeypatch.setattr(locks, "time", FakeTime(events))
         with pytest.raises(BusyError):
             run.lock(wait=0.1)
-        timer = threading.Timer(0.2, fcntl.flock, (probe.fileno(), fcntl.LOCK_UN))
-        timer.start()
         run.lock().release()
-        timer.join()
 
 
 def test_probing_without_a_lock_file_creates_nothing(run: Run) -> None:
@@ -144,8 +163,11 @@ def test_a_lock_that_was_replaced_ends_the_training(run: Run) -> None:
             LockWatch(lock, AlwaysRun()).desired()
 
 
-def test_nothing_more_is_written_without_the_lock(run: Run) -> None:
+def test_nothing_more_is_written_without_the_lock(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second trainer comes before the first one says that it trains."""
+    monkeypatch.setattr(locks, "_LOOK_SECONDS", 0.0)  # else all is trained before the next look
     run.save_config(small.config())
     others: list[RunLock] = []
 
@@ -154,17 +176,17 @@ def test_nothing_more_is_written_without_the_lock(run: Run) -> None:
             if not others:
                 run.lock_file.unlink()
                 others.append(RunLock(run.lock_file))
-            time.sleep(0.06)
             return Desired.RUNNING
 
     with pytest.raises(BusyError, match="replaced by another file"):
         sit(run, Sitting(Thief(), lambda event: None, small.cache_dir()))
     others[0].release()
     with StoreReader(run.database) as reader:
-        assert reader.state()["step"] <= 2, "looked at twenty times a second"
+        assert reader.state()["step"] <= 2
     assert not list(run.checkpoints.iterdir())
 
 
+@pytest.mark.system
 def test_a_spawned_child_does_not_keep_the_lock(run: Run) -> None:
     with run.lock():
         child = subprocess.Popen(["sleep", "30"], close_fds=False)
@@ -175,20 +197,32 @@ def test_a_spawned_child_does_not_keep_the_lock(run: Run) -> None:
         child.wait()
 
 
-def race(run: Run, racers: int) -> list[str]:
-    begin = time.time() + 1.0
-    started = [start(RACE, str(run.path), str(begin)) for _ in range(racers)]
-    while time.time() < begin + 0.5:
-        run.is_live()
-    return sorted(process.communicate(timeout=60)[0].strip() for process in started)
+def race(run: Run, racers: int) -> int:
+    """Have threads take the lock at the same moment, while a reader probes; return the winners.
+
+    A lock belongs to the opened file, so that threads exclude each other as processes do.
+    """
+    together = threading.Barrier(racers)
+
+    def take() -> RunLock | None:
+        together.wait()
+        try:
+            return run.lock()
+        except BusyError:
+            return None
+
+    with ThreadPoolExecutor(racers) as pool:
+        answers = [pool.submit(take) for _ in range(racers)]
+        while not all(answer.done() for answer in answers):
+            run.is_live()
+    winners = [lock for lock in (answer.result() for answer in answers) if lock is not None]
+    for lock in winners:
+        lock.release()
+    return len(winners)
 
 
-def test_of_a_race_there_is_one_winner(run: Run) -> None:
-    assert race(run, 4) == ["busy", "busy", "busy", "won"]
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_of_many_races_each_has_one_winner(run: Run) -> None:
-    for _ in range(100):
-        assert race(run, 2) == ["busy", "won"]
+@many(2, 100)
+def test_of_a_race_there_is_one_winner(run: Run, times: int) -> None:
+    for _ in range(times):
+        assert race(run, 4) == 1

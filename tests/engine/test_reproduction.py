@@ -12,7 +12,7 @@ import pytest
 from engine.cells import read_cell, read_cells
 from engine.comparison import compare
 from engine.config import RunConfig
-from engine.estimate import _seconds, estimate_seconds
+from engine.estimate import estimate_seconds
 from engine.events import EpochDone
 from engine.experiments import EXPERIMENTS, TABLE1, TABLE1_TAUS
 from engine.markdown_report import write_report
@@ -220,6 +220,8 @@ def test_an_estimate_is_steps_and_evaluations_times_what_they_take() -> None:
     assert estimate(config("cg3", epochs=4, max_seconds=99.0)) == estimate(run)
 
 
-def test_a_call_takes_what_it_takes_when_it_is_warm_and_undisturbed() -> None:
-    ticks = iter([0.0, 9.0, 10.0, 12.0, 20.0, 21.0, 30.0, 35.0])
-    assert _seconds(lambda: None, CPU, ticks.__next__) == 1.0
+def test_a_step_takes_what_it_takes_when_it_is_warm_and_undisturbed() -> None:
+    run = config("cg3", epochs=4)
+    steps, evaluations = [0.0, 0.5, 10.0, 12.0, 20.0, 21.0, 30.0, 35.0], [40.0] * 8
+    clock = iter(steps + evaluations).__next__
+    assert estimate_seconds(run, dataset(run), CPU, clock=clock) == 16 * 1.0

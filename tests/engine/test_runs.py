@@ -15,7 +15,7 @@ from engine.errors import BusyError, ConfigError, StorageError
 from engine.run import Run
 from engine.runs import Runs, default_root, is_valid_id
 from engine.store import StoreWriter
-from tests.engine.holding import Clock, hold
+from tests.engine.holding import Clock
 
 
 def test_a_new_run_is_complete_and_private(runs: Runs) -> None:
@@ -179,10 +179,8 @@ def test_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_deleting(runs: Runs, run: Run) -> None:
     other = runs.create(RunConfig())
     (runs.root / ".deleted-left-over").mkdir()
-    holder = hold(run)
-    with pytest.raises(BusyError):
+    with run.lock(), pytest.raises(BusyError):
         runs.delete(run)
     assert run.exists()
-    holder.communicate("")
     runs.delete(run)
     assert [path.name for path in runs.root.iterdir()] == [other.id]

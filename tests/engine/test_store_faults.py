@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
+import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,23 +17,8 @@ from engine.errors import StorageError, StorageFullError
 from engine.store import StoreWriter
 from engine.store_format import database_errors
 from engine.store_reader import StoreReader
-
-# commits steps 1 to 3, leaves 4 to 6 pending, then dies or waits to be killed
-DIE = """
-import os, sys, time
-from pathlib import Path
-from engine.store import StoreWriter
-writer = StoreWriter(Path(sys.argv[1]))
-for step in range(1, 7):
-    writer.append_metrics(step, {"loss": step})
-    writer.set_state({"step": step})
-    writer.append_event(step, "fact", {})
-    if step == 3:
-        writer.commit()
-print("ready", flush=True)
-time.sleep(60)
-"""
-
+from tests.engine.holding import start, start_and_wait
+from tests.reliability.report import many
 
 # commits without end, each step's metrics and state together
 WRITE_ON = """
@@ -72,10 +54,10 @@ def test_a_full_disk_loses_no_row(writer: StoreWriter, reader: StoreReader) -> N
     writer.commit()
     (pages,) = writer._connection.execute("PRAGMA page_count").fetchone()
     writer._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
-    for start in range(1, 30_001, 10_000):
-        steps = range(start, start + 10_000)
+    for first in range(1, 30_001, 10_000):
+        steps = range(first, first + 10_000)
         writer.append_block(steps, {"loss": steps, "fresh": steps})
-        writer.append_event(start, "fact", {})
+        writer.append_event(first, "fact", {})
         writer.set_state({"step": steps[-1]})
         with pytest.raises(StorageError, match=r"run\.db: .*disk is full; free some") as caught:
             writer.commit()
@@ -147,93 +129,81 @@ def test_leaving_a_block_commits_unless_it_failed(path: Path) -> None:
         assert reader.state().keys() == {"status", "created", "updated", "kept"}
 
 
-def test_a_process_killed_before_its_commit_leaves_nothing_half(path: Path) -> None:
-    StoreWriter.create(path).close()
-    process = start(DIE, path)
-    process.kill()
-    process.communicate()
-    assert path.with_name("run.db-wal").stat().st_size > 0
-    path.with_name("run.db-shm").unlink(missing_ok=True)
-    with StoreReader(path) as reader:
+def test_a_death_before_a_commit_leaves_nothing_half(writer: StoreWriter, tmp_path: Path) -> None:
+    """The files of an open store are what a process that dies leaves."""
+    for step in range(1, 7):
+        writer.append_metrics(step, {"loss": step})
+        writer.set_state({"step": step})
+        writer.append_event(step, "fact", {})
+        if step == 3:
+            writer.commit()
+    left = copy_of(writer.path, tmp_path / "left")
+    assert left.with_name("run.db-wal").stat().st_size > 0
+    with StoreReader(left) as reader:
         assert reader.state()["step"] == 3
         assert list(reader.rows()) == [(1, "loss", 1.0), (2, "loss", 2.0), (3, "loss", 3.0)]
         assert [event.step for event in reader.events()] == [1, 2, 3]
-        with StoreWriter(path) as writer:
-            writer.append_event(4, "fact", {})
+        with StoreWriter(left) as later:
+            later.append_event(4, "fact", {})
         assert [event.id for event in reader.events()] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.1, 0.2])
+def copy_of(path: Path, folder: Path) -> Path:
+    """Copy a store, without the memory that its processes share."""
+    folder.mkdir()
+    for name in (path.name, f"{path.name}-wal"):
+        shutil.copy(path.with_name(name), folder / name)
+    return folder / path.name
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("steps", [0, 1, 50])
 def test_a_process_killed_at_any_moment_leaves_metrics_and_state_agreeing(
-    path: Path, delay: float
+    path: Path, steps: int
 ) -> None:
     StoreWriter.create(path).close()
-    process = start(WRITE_ON, path)
-    time.sleep(delay)
-    os.kill(process.pid, signal.SIGKILL)
+    process = start_and_wait(WRITE_ON, path)
+    with StoreReader(path) as reader:
+        while reader.state().get("step", 0) < steps:
+            assert process.poll() is None
+    process.kill()
     process.communicate()
     with StoreReader(path) as reader:
         step = reader.state().get("step", 0)
+        assert step >= steps
         assert reader.series("loss")[0].tolist() == list(range(1, step + 1))
         assert reader.series("tau")[1].tolist() == list(range(1, step + 1))
         assert [event.step for event in reader.events()] == list(range(1, step + 1))
 
 
-def start(script: str, path: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def read_during_writes(path: Path, seconds: float) -> tuple[list[BaseException], int]:
+@pytest.mark.timeout(900)
+@many(50, 20_000)
+def test_four_readers_never_meet_a_locked_database(path: Path, times: int) -> None:
+    """They are threads of the writer's process, as those of a dashboard may be."""
     StoreWriter.create(path).close()
-    process = start(WRITE_ON, path)
-    errors: list[BaseException] = []
-    reads: list[int] = []
-    deadline = time.monotonic() + seconds
 
     def watch(reopen: bool) -> None:
-        try:
-            reader = StoreReader(path)
-            seen = 0
-            while time.monotonic() < deadline:
-                if reopen:
-                    reader.close()
-                    reader = StoreReader(path)
-                steps, _ = reader.series("loss", after_step=seen)
-                assert steps.tolist() == list(range(seen + 1, seen + 1 + len(steps)))
-                seen += len(steps)
-                assert reader.state().get("step", 0) >= seen
-                reads.append(len(steps))
-            reader.close()
-            assert seen > 0
-        except BaseException as error:  # noqa: BLE001 - reported by the main thread
-            errors.append(error)
+        reader = StoreReader(path)
+        seen = 0
+        while seen < times:
+            if reopen:
+                reader.close()
+                reader = StoreReader(path)
+            steps, _ = reader.series("loss", after_step=seen)
+            assert steps.tolist() == list(range(seen + 1, seen + 1 + len(steps)))
+            seen += len(steps)
+            assert reader.state().get("step", 0) >= seen
+        reader.close()
 
-    threads = [threading.Thread(target=watch, args=(index % 2 == 1,)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    process.kill()
-    process.communicate()
-    return errors, len(reads)
-
-
-def test_four_readers_never_meet_a_locked_database(path: Path) -> None:
-    errors, reads = read_during_writes(path, seconds=2.0)
-    assert errors == []
-    assert reads > 20
-
-
-@pytest.mark.slow
-def test_four_readers_for_a_minute(path: Path) -> None:
-    errors, reads = read_during_writes(path, seconds=60.0)
-    assert errors == []
-    assert reads > 600
+    with ThreadPoolExecutor(4) as pool, StoreWriter(path) as writer:
+        readers = [pool.submit(watch, reopen) for reopen in (False, True) * 2]
+        for step in range(1, times + 1):
+            writer.append_metrics(step, {"loss": step, "tau": step})
+            writer.append_event(step, "fact", {})
+            writer.set_state({"step": step})
+            writer.commit()
+        for reader in readers:
+            reader.result()
 
 
 def test_readers_can_not_write(reader: StoreReader) -> None:
@@ -241,6 +211,7 @@ def test_readers_can_not_write(reader: StoreReader) -> None:
         reader._connection.execute("DELETE FROM state")
 
 
+@pytest.mark.system
 def test_a_store_in_a_folder_that_can_not_be_written_is_readable() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -248,14 +219,9 @@ def test_a_store_in_a_folder_that_can_not_be_written_is_readable() -> None:
             writer.append_metrics(1, {"loss": 1.0})
         (folder / "run.db").chmod(0o444)
         folder.chmod(0o555)
-        found = subprocess.run(
-            [sys.executable, "-c", READ_UNPRIVILEGED, str(folder / "run.db")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        found = start(READ_UNPRIVILEGED, folder / "run.db").communicate(timeout=120)
         folder.chmod(0o700)
-    assert (found.stdout, found.stderr) == ("[(1, 'loss', 1.0)]\n", "")
+    assert found == ("[(1, 'loss', 1.0)]\n", "")
 
 
 @pytest.mark.parametrize("opened", [StoreReader, StoreWriter])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from engine.health import Finding
 from engine.runs import Runs
@@ -25,6 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("fuzz")
+
+
+build_command = functools.cache(typer.main.get_command)
+"""Typer builds all commands for every call, which takes longer than what most of them do."""
+
+
+@pytest.fixture
+def cli(cli, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(typer.main, "get_command", build_command)
+    return cli
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def read(root: Path, size: int | None = None) -> Arrays | str:
 
 @pytest.mark.parametrize("size", [None, 6])
 @pytest.mark.parametrize("suffix", FORMATS)
-@tries(4, 200)
+@tries(2, 200)
 def test_damaged_files(root, suffix, size, rng):
     """Cut off anywhere, or with bits and bytes that were changed."""
     content = bytearray(encoded(suffix))

@@ -68,13 +68,13 @@ def put_state(connection: sqlite3.Connection, rng: random.Random) -> None:
     connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", row)
 
 
-@tries(10, 250)
+@tries(4, 250)
 def test_schemas_and_rows(looked_at, root, rng):
     break_database(root / SICK / "run.db", rng)
     looked_at()
 
 
-@tries(5, 100)
+@tries(3, 100)
 def test_states(looked_at, root, rng):
     """What lists and dashboards show comes from this table."""
     with closing(sqlite3.connect(root / SICK / "run.db")) as connection, connection:
@@ -82,7 +82,7 @@ def test_states(looked_at, root, rng):
     looked_at()
 
 
-@tries(10, 250)
+@tries(4, 250)
 def test_bytes(looked_at, root, rng):
     """A file cut off anywhere, with bits that have flipped, or with a page of something else."""
     path = root / SICK / rng.choice(["run.db", "run.db", "run.db", "config.yaml", "desired.json"])

@@ -14,7 +14,7 @@ from tests.reliability.report import tries
 pytestmark = pytest.mark.timeout(60)  # what waits for a pipe waits for ever
 
 
-@tries(10, 250)
+@tries(4, 250)
 def test_sweep_files(looked_at, cli, root, rng):
     """Values of other types, or a part of the text."""
     shutil.copytree(root / SWEEP, root / "sweep-b")

@@ -22,7 +22,7 @@ from typing import Any
 from engine.control import Desired
 from engine.locks import RunLock
 from engine.run import Run
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Terminal, start
 
 SECONDS = 120.0
 """How long a racer may take, on a busy machine."""
@@ -46,7 +46,7 @@ class Racers:
 
     def __init__(self, terminal: Terminal, count: int) -> None:
         self._processes = [
-            subprocess.Popen(
+            start(
                 [sys.executable, "-m", "tests.reliability.races"],
                 env=terminal.environment,
                 stdin=subprocess.PIPE,

@@ -1,10 +1,12 @@
-"""Trains a run and dies at the n-th sub-step of writing its second checkpoint, for many n.
+"""Deaths at the sub-steps of an action: the calls of it that could leave a trace on the disk.
 
-python -m tests.reliability.substeps FOLDER CACHE EVERY [again], with a run of two epochs in FOLDER;
-of the sub-steps it takes every first, second or so; those of writing the second checkpoint again,
-at the same step, where told to. Every death is that of a process of its own, forked after the
-imports, on a copy of the run; another one then looks at what is left and trains to the end. Prints
-a line of JSON for each.
+``python -m tests.reliability.substeps FOLDER CACHE``, with a run of two epochs in FOLDER, trains it
+and dies at the n-th sub-step of writing its second checkpoint, for all n. Every death is that of a
+process of its own, forked after the imports, on a copy of the run; another one then looks at what
+is left and trains to the end. Prints a line of JSON per death.
+
+:func:`copies_at_sub_steps` does the same without processes: it copies the files that a death would
+leave.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
-from engine.checkpoint import Snapshot
-from engine.file_control import FileControl
+from engine.checkpoint import paths
+from engine.control import AlwaysRun
 from engine.recorder import Recorder, newest_state
 from engine.run import Run
 from engine.session import Sitting, sit
+from engine.store_reader import StoreReader
 from tests.reliability.trainings import outcome
 
 DIED = 9
@@ -40,22 +44,16 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-class Death:
-    """Ends the process before the n-th call that could leave a trace on the disk.
+class SubSteps:
+    """A profile function that is told the name of a call that could leave a trace on the disk,
+    before the call."""
 
-    Exceptions would not do: a program that dies does not clean up.
-    """
-
-    def __init__(self, at: int) -> None:
-        self._left = at
+    def __init__(self, before: Callable[[str], None]) -> None:
+        self._before = before
 
     def __call__(self, frame: FrameType, event: str, called: Any) -> None:
-        if event != "c_call" or not _leaves_a_trace(called):
-            return
-        if self._left == 0:
-            say(called.__name__)
-            os._exit(DIED)
-        self._left -= 1
+        if event == "c_call" and _leaves_a_trace(called):
+            self._before(called.__name__)
 
 
 def _leaves_a_trace(called: Any) -> bool:
@@ -66,35 +64,73 @@ def _leaves_a_trace(called: Any) -> bool:
     return is_file and called.__name__ in _FILES
 
 
-def train(run: Run, cache: Path, death: Death | None, again: bool = False) -> None:
-    """Train to the end, or to the death in the second checkpoint, or over writing that again."""
+class Death(SubSteps):
+    """Ends the process before the n-th sub-step.
+
+    Exceptions would not do: a program that dies does not clean up.
+    """
+
+    def __init__(self, at: int) -> None:
+        super().__init__(self._die)
+        self._left = at
+
+    def _die(self, call: str) -> None:
+        if self._left == 0:
+            say(call)
+            os._exit(DIED)
+        self._left -= 1
+
+
+def copies_at_sub_steps(
+    folder: Path, target: Path, action: Callable[[SubSteps], None]
+) -> list[tuple[str, Path]]:
+    """Copy a folder before every sub-step; return what each would have done, and the copies.
+
+    What a process has written outlives it, but for the memory that it shares with others.
+
+    :param target: where the copies are made.
+    :param action: sets the profile function that it is given.
+    """
+    copies: list[tuple[str, Path]] = []
+
+    def copy(call: str) -> None:
+        path = target / f"copy{len(copies)}"
+        shutil.copytree(folder, path, ignore=shutil.ignore_patterns("*-shm"))
+        copies.append((call, path))
+
+    action(SubSteps(copy))
+    return copies
+
+
+def train(run: Run, cache: Path, profile: SubSteps | None = None) -> None:
+    """Train to the end.
+
+    :param profile: used while the second checkpoint is written.
+    """
     keep_state = Recorder._keep_state
     written = count()
 
-    def keep_or_die(self: Recorder, event: Any) -> None:
-        dies = death is not None and next(written) == 1
-        if dies and again:
-            keep_state(self, event)
-            trained = self._snapshot()
-            # after an evaluation the weights are the same, but not the rest
-            later = Snapshot(trained.tensors, {**trained.meta, "metrics": {"evaluated": 1.0}})
-            self._snapshot = lambda: later
-        if dies:
-            sys.setprofile(death)
+    def keep_with_profile(self: Recorder, event: Any) -> None:
+        if next(written) == 1:
+            sys.setprofile(profile)
         keep_state(self, event)
         sys.setprofile(None)
 
-    Recorder._keep_state = keep_or_die  # type: ignore[method-assign]
-    sit(run, Sitting(FileControl(run), lambda event: None, cache))
+    with patch.object(Recorder, "_keep_state", keep_with_profile):
+        sit(run, Sitting(AlwaysRun(), lambda event: None, cache))
 
 
 def look(run: Run) -> dict[str, Any]:
-    """The step of the newest state, and whether a damaged one was passed over."""
+    """The step of the newest state, whether a damaged one was passed over, and which files of
+    checkpoints that count are not there."""
     damaged: list[str] = []
     state = newest_state(run, damaged.append)
-    steps = [path.stem for path in run.checkpoints.glob("*.safetensors")]
     assert state is not None
-    return {"step": state.meta["step"], "damaged": damaged, "files": sorted(steps)}
+    with StoreReader(run.database) as reader:
+        kept = [row.step for row in reader.checkpoints()]
+    files = [path for step in kept for path in paths(run.checkpoints, step)]
+    missing = [path.name for path in files if not path.exists()]
+    return {"step": state.meta["step"], "damaged": damaged, "missing": missing}
 
 
 def apart(action: Callable[[], dict[str, Any] | None]) -> tuple[int, str]:
@@ -117,17 +153,17 @@ def apart(action: Callable[[], dict[str, Any] | None]) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text.strip()
 
 
-def main(folder: Path, cache: Path, every: int, again: bool) -> None:
+def main(folder: Path, cache: Path) -> None:
     (made,) = (path for path in folder.iterdir() if not path.name.startswith("."))
-    for number in count(step=every):
+    for number in count():
         copy = Run(folder.parent / f"copy{number}")
         shutil.copytree(made, copy.path)
-        code, call = apart(lambda: train(copy, cache, Death(number), again))  # noqa: B023
+        code, call = apart(lambda: train(copy, cache, Death(number)))  # noqa: B023
         if code == 0:
             return
         assert code == DIED, call
         _, left = apart(lambda: look(copy))  # noqa: B023
-        finished, _ = apart(lambda: train(copy, cache, None))  # noqa: B023
+        finished, _ = apart(lambda: train(copy, cache))  # noqa: B023
         assert finished == 0
         _, result = apart(lambda: outcome(copy))  # noqa: B023
         document = {"before": call, "left": json.loads(left), "outcome": json.loads(result)}
@@ -136,4 +172,4 @@ def main(folder: Path, cache: Path, every: int, again: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), "again" in sys.argv)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -18,7 +18,6 @@ from tests.reliability.trainings import (
     sitting,
     steps,
     the_run,
-    undisturbed,
 )
 
 _KILLS = 3
@@ -27,6 +26,7 @@ _SECONDS = 0.3
 """From the first step of a sitting that is stored to the latest kill."""
 
 
+@pytest.mark.system
 @pytest.mark.timeout(7200)
 @promise(
     FAULTS,
@@ -35,16 +35,15 @@ _SECONDS = 0.3
     "twice",
 )
 @many(1, 50)
-def test_killed_at_random_moments(terminal, tmp_path, rng, measured, times):
-    expected = undisturbed(terminal, tmp_path / "undisturbed", *FALLING)
-    assert expected["fallbacks"], "nothing would be there twice"
+def test_killed_at_random_moments(falling, tmp_path, rng, measured, times):
+    assert falling["fallbacks"], "nothing would be there twice"
     kills = rewound = 0
     for number in range(times):
         one = Terminal(tmp_path / f"runs{number}")
         found = killed_until_done(one, rng)
         run = the_run(one)
         assert run is not None
-        assert outcome(run) == expected, f"after {found}"
+        assert outcome(run) == falling, f"after {found}"
         # a kill just after a checkpoint would test little
         assert found.rewound >= 1, found
         kills, rewound = kills + found.kills, rewound + found.rewound

@@ -25,7 +25,7 @@ from engine.store import StoreWriter
 from engine.store_reader import StoreReader
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.screens.live import LiveScreen
-from tests.cli.terminal import SMALL
+from tests.cli.terminal import SMALL, start
 from tests.dashboard.runs_helper import in_app, make_run, trace, until
 from tests.engine import small
 from tests.reliability.long_run import EPOCH, EVALUATED, KEYS, LAYERS
@@ -42,21 +42,24 @@ def kept(last: int, full: int = 100_000) -> int:
     return count
 
 
+@pytest.mark.system
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 @promise(
     MORE, "an hour of 1,000 steps a second", "the trainer's memory is flat, the store is thinned"
 )
-@many(300_000, 3_600_000)
+@many(150_000, 3_600_000)
 def test_the_store_of_a_long_run(tmp_path, measured, times):
     """In a process of its own: in this one an earlier test's memory would hide a leak."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.reliability.long_run", tmp_path, str(times)],
-        capture_output=True,
+    process = start(
+        [sys.executable, "-m", "tests.reliability.long_run", str(tmp_path), str(times)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    found = json.loads(out)
     memory, size = found["memory"], found["size"]
     quarter = len(memory) // 4
     grown = max(memory[-quarter:]) - max(memory[quarter : 2 * quarter])
@@ -78,10 +81,20 @@ def test_the_store_of_a_long_run(tmp_path, measured, times):
     measured(f"{times:,} steps: {size[-1] / 1e6:.0f} MB, memory {grown / 1024:+.1f} MiB")
 
 
+@pytest.fixture
+def frozen():
+    """Spare the collector what is there already, which takes it long; gives the caches among it."""
+    gc.collect()
+    caches = list(filter(is_cache, gc.get_objects()))
+    gc.freeze()
+    yield caches
+    gc.unfreeze()
+
+
 @pytest.mark.timeout(1800)
 @promise(MORE, "many steps of a real training", "the memory of its process is flat")
-@many(2_000, 50_000)
-def test_the_memory_of_a_training(measured, times):
+@many(600, 50_000)
+def test_the_memory_of_a_training(frozen, measured, times):
     """Of Python's objects, numbers too: the peak of a process tells little of so small a
     network."""
     config = small.config(method="cg3", epochs=10**6, batch_size=10, log__trace_every=50)
@@ -97,10 +110,11 @@ def test_the_memory_of_a_training(measured, times):
     measured(f"{times:,} steps, blocks of memory within {max(later) - min(later)}")
 
 
+@pytest.mark.system  # for as long as it takes
 @pytest.mark.timeout(1800)
 @promise(MORE, "many looks of a dashboard at a run that is trained", "its memory is flat")
-@many(100, 2_000)
-def test_the_memory_of_the_dashboard(tmp_path, measured, times):
+@many(50, 2_000)
+def test_the_memory_of_the_dashboard(frozen, tmp_path, measured, times):
     run = make_run(tmp_path, "cg3", steps=5_000, per_epoch=100, status="running")
     counts = []
 
@@ -115,7 +129,7 @@ def test_the_memory_of_the_dashboard(tmp_path, measured, times):
                 train(writer, last)
                 await until(pilot, lambda last=last: shows(screen, last), 120)
                 if number % (times // 25) == 0:
-                    empty_caches()
+                    empty_caches(frozen)
                     counts.append(blocks())
 
     with RunLock(run.lock_file):
@@ -156,16 +170,22 @@ def shows(screen, step):
     return bool(screen.views) and screen.views[0].step == step
 
 
-def empty_caches() -> None:
-    """Forget what the libraries of the dashboard keep up to a limit, which takes long to reach."""
-    for one in gc.get_objects():
-        kind = type(one)  # to ask some objects for their class is to use them
-        if issubclass(kind, LRUCache | FIFOCache):
+def is_cache(one: object) -> bool:
+    """Whether an object is what a library of the dashboard keeps up to a limit."""
+    kind = type(one)  # to ask some objects for their class is to use them
+    if issubclass(kind, functools._lru_cache_wrapper):
+        drawn = one.__module__.partition(".")[0] in ("rich", "textual", "proxprop_cli")
+        return drawn and one.cache_info().maxsize is not None
+    return issubclass(kind, LRUCache | FIFOCache)
+
+
+def empty_caches(known) -> None:
+    """Forget what is kept up to a limit that takes long to reach."""
+    for one in [*known, *filter(is_cache, gc.get_objects())]:
+        if isinstance(one, LRUCache | FIFOCache):
             one.clear()
-        elif issubclass(kind, functools._lru_cache_wrapper):
-            drawn = one.__module__.partition(".")[0] in ("rich", "textual", "proxprop_cli")
-            if drawn and one.cache_info().maxsize is not None:
-                one.cache_clear()
+        else:
+            one.cache_clear()
 
 
 def blocks() -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import statistics
-import subprocess
-import sys
 import termios
 import time
 
@@ -16,8 +14,8 @@ from engine.runs import Runs
 from engine.store import StoreWriter
 from tests.cli.terminal import Terminal
 from tests.dashboard.conftest import window  # noqa: F401 - a fixture
+from tests.engine.holding import start, start_and_wait
 from tests.engine.test_store_faults import WRITE_ON
-from tests.engine.test_store_faults import start as start_writer
 from tests.reliability.races import Racers
 from tests.reliability.report import FAULTS, MORE, many, promise
 from tests.reliability.trainings import (
@@ -28,18 +26,17 @@ from tests.reliability.trainings import (
     sitting,
     steps,
     the_run,
-    undisturbed,
     until,
 )
 
-# reads what is new, in its order, until the time is over
+# reads what is new, in its order, until the time is over and there was something
 READ = """
 import sys, time
 from pathlib import Path
 from engine.store_reader import StoreReader
 path, end, reopens = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2]), sys.argv[3] == "True"
 reader, seen, reads = StoreReader(path), 0, 0
-while time.monotonic() < end:
+while time.monotonic() < end or not seen:
     if reopens:
         reader.close()
         reader = StoreReader(path)
@@ -49,9 +46,9 @@ while time.monotonic() < end:
     assert reader.state().get("step", 0) >= seen
     assert len(reader.events(after_id=max(0, seen - 1))) >= min(1, seen)
     reads += 1
-assert seen > 0
 print(reads)
 """
+pytestmark = pytest.mark.system
 
 
 @pytest.mark.timeout(1800)
@@ -83,17 +80,48 @@ def test_races_for_a_run(terminal, measured, times):
     )
 
 
-@promise(MORE, "`resume` of a run that is being trained", "says so; the first trains on")
-def test_a_second_trainer(terminal):
-    first = terminal.start("train", *ENDLESS, "--plain")
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """A terminal whose only run is being trained, to its end with the module."""
+    terminal = Terminal(tmp_path_factory.mktemp("live") / "runs")
+    process = terminal.start("train", *ENDLESS, "--plain")
     run = Runs(terminal.runs).find(terminal.wait_for_steps(1))
-    answer = terminal("resume", run.id)
+    yield terminal
+    run.set_desired(Desired.STOPPED)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert run.status() == "stopped"
+
+
+@promise(MORE, "`resume` of a run that is being trained", "says so; the first trains on")
+def test_a_second_trainer(live):
+    run = the_run(live)
+    answer = live("resume", run.id)
     assert answer.code == 0
     assert "is running already" in answer.out
-    terminal.wait_for_steps(steps(run) + 5)
-    terminal("stop", run.id)
-    first.communicate(timeout=60)
-    assert first.returncode == 0
+    live.wait_for_steps(steps(run) + 5)
+
+
+@promise(MORE, "a live run is deleted", "refused, exit 5; the run trains on")
+def test_a_live_run_is_not_deleted(live):
+    run = the_run(live)
+    assert live("runs", "delete", run.id, "--yes").code == 5
+    live.wait_for_steps(steps(run) + 5)
+
+
+@promise(MORE, "an export during training", "rows of one moment, all of them whole")
+@many(3, 30)
+def test_exports_during_training(live, cli, measured, times):
+    seen = 0
+    for _ in range(times):
+        answer = cli("export", the_run(live).id, "--wide", "--dir", str(live.runs))
+        assert answer.code == 0, answer.err
+        lines = answer.out.splitlines()
+        found = [int(line.split(",")[1]) for line in lines[1:]]
+        assert found == list(range(found[0], found[0] + len(found)))
+        assert len(found) >= seen
+        seen = len(found)
+    measured(f"{times} of {times}, the last of {seen:,} rows")
 
 
 @pytest.mark.timeout(300)
@@ -102,16 +130,8 @@ def test_a_second_trainer(terminal):
 def test_readers_during_writes(tmp_path, measured, seconds):
     path = tmp_path / "run.db"
     StoreWriter.create(path).close()
-    writer = start_writer(WRITE_ON, path)
-    readers = [
-        subprocess.Popen(
-            [sys.executable, "-c", READ, path, str(seconds), str(number % 2 == 1)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
-    ]
+    writer = start_and_wait(WRITE_ON, path)
+    readers = [start(READ, path, str(seconds), str(number % 2 == 1)) for number in range(4)]
     reads = 0
     for reader in readers:
         out, err = reader.communicate(timeout=seconds + 120)
@@ -168,8 +188,7 @@ def dies(shown, sent):
     "still paused, its state kept; it goes on only when told to, and ends the same to the byte",
 )
 @many(1, 20)
-def test_paused_and_killed(terminal, tmp_path, rng, measured, times):
-    expected = undisturbed(terminal, tmp_path / "undisturbed", *FALLING)
+def test_paused_and_killed(falling, tmp_path, rng, measured, times):
     for number in range(times):
         one = Terminal(tmp_path / f"runs{number}")
         process = one.start("train", *FALLING, "--plain")
@@ -184,10 +203,8 @@ def test_paused_and_killed(terminal, tmp_path, rng, measured, times):
         assert run.desired() is Desired.PAUSED
         assert steps(run) == step
         assert newest_checkpoint(run) == step, "what was trained is lost"
-        answer = one("runs", "list", "--json")
-        assert [run["status"] for run in answer.json["runs"]] == ["paused"]
         stays_paused_until_told(one, run, step)
-        assert outcome(run) == expected
+        assert outcome(run) == falling
     measured(f"{times} of {times}")
 
 
@@ -197,7 +214,8 @@ def stays_paused_until_told(terminal, run, step):
     process = terminal.start("resume", run.id, "--as-told", "--plain")
     until(lambda: sitting(run).id > before.id or process.poll() is not None)
     until(lambda: run.status() == "paused" or process.poll() is not None)
-    time.sleep(0.3)
+    listed = terminal("runs", "list", "--json").json["runs"]
+    assert [run["status"] for run in listed] == ["paused"]
     assert process.poll() is None
     assert run.is_live()
     assert run.status() == "paused"
@@ -230,44 +248,13 @@ def test_many_watch(terminal, window, measured, times):  # noqa: F811
 
 @pytest.mark.timeout(600)
 @promise(MORE, "a run is deleted while it is watched", "the dashboard says so, and can be left")
-def test_deleted_during_a_watch(terminal, window):  # noqa: F811
-    assert terminal("train", *ENDLESS, "--epochs", "2").code == 0
+def test_deleted_during_a_watch(terminal, cli, window):  # noqa: F811
+    assert cli("train", *ENDLESS, "--epochs", "2").code == 0
     run = the_run(terminal)
     shown = window("watch", run.id)
     shown.until_shown("finished")
-    assert terminal("runs", "delete", run.id, "--yes").code == 0
+    assert cli("runs", "delete", run.id, "--yes").code == 0
     shown.until_shown("was deleted")
     shown.press("q")
     assert shown.leave() == 0
     assert b"Traceback" not in shown.shown
-
-
-@promise(MORE, "a live run is deleted", "refused, exit 5; the run trains on")
-def test_a_live_run_is_not_deleted(terminal):
-    process = terminal.start("train", *ENDLESS, "--plain")
-    run = Runs(terminal.runs).find(terminal.wait_for_steps(1))
-    answer = terminal("runs", "delete", run.id, "--yes")
-    assert answer.code == 5
-    terminal.wait_for_steps(steps(run) + 5)
-    terminal("stop", run.id)
-    process.communicate(timeout=60)
-    assert run.exists()
-
-
-@promise(MORE, "an export during training", "rows of one moment, all of them whole")
-@many(3, 30)
-def test_exports_during_training(terminal, cli, measured, times):
-    process = terminal.start("train", *ENDLESS, "--plain")
-    run = terminal.wait_for_steps(1)
-    seen = 0
-    for _ in range(times):
-        answer = cli("export", run, "--wide")
-        assert answer.code == 0, answer.err
-        lines = answer.out.splitlines()
-        found = [int(line.split(",")[1]) for line in lines[1:]]
-        assert found == list(range(found[0], found[0] + len(found)))
-        assert len(found) >= seen
-        seen = len(found)
-    terminal("stop", run)
-    process.communicate(timeout=60)
-    measured(f"{times} of {times}, the last of {seen:,} rows")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
 from engine.cells import read_cell
 from engine.control import AlwaysRun, Desired
 from engine.errors import StorageFullError
+from engine.file_control import FileControl
+from engine.pool import Outcome, train_run
 from engine.run import Run
 from engine.runs import Runs
+from engine.session import Sitting
 from engine.store import StoreWriter
 from engine.sweep_plan import Row, cell_config, plan_sweep
 from engine.sweep_runner import CellWaits, SweepRunner
 from engine.sweeps import all_sweeps, save_sweep
-from engine.workers import Outcome, Workers
 from tests.cli.terminal import SMALL, Terminal
 from tests.engine import small
+from tests.engine.pools import InProcessPool
 from tests.reliability.report import FAULTS, MORE, promise
 from tests.reliability.small_disk import fill
 from tests.reliability.trainings import until
@@ -44,16 +46,12 @@ def begun_sweep(disk, terminal):
     "disk full when a sweep makes its next run",
     "waits with a message, and trains all its runs once there is room",
 )
-def test_a_sweep_that_has_no_room_for_its_next_run(small_disk):
+def test_a_sweep_that_has_no_room_for_its_next_run(small_disk, impatient):
     terminal = Terminal(small_disk / "runs")
     process, sweep, folder = begun_sweep(small_disk, terminal)
-    time.sleep(2.5)  # it tries again meanwhile, and leaves nothing half made
-    assert folder.is_waiting()
     assert [path.name for path in terminal.runs.iterdir()] == [sweep.id]
-    assert terminal("pause", sweep.id).code == 0
+    assert impatient("pause", sweep.id, "--dir", str(terminal.runs)).code == 0
     (small_disk / "filler").unlink()
-    time.sleep(1.5)
-    assert [path.name for path in terminal.runs.iterdir()] == [sweep.id]
     assert terminal("resume", sweep.id).code == 0
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -100,47 +98,44 @@ def left_with_a_log(run):
     return run
 
 
-@pytest.mark.timeout(600)
-def test_what_a_worker_says_of_a_run_that_it_can_not_look_into(small_disk):
+def test_a_run_that_can_not_be_looked_into_waits(small_disk):
     run = left_with_a_log(Runs(small_disk / "runs").create(small.config(epochs=1)))
-    with Workers(1, small_disk / "runs", small.cache_dir()) as workers:
 
-        def given():
-            workers.give(run.id)
-            found = []
-            while workers.running:
-                found += workers.wait(0.1)
-            (outcome,) = found
-            return outcome
+    def trained():
+        return train_run(run, Sitting(FileControl(run), lambda event: None, small.cache_dir()))
 
-        fill(small_disk / "filler")
-        assert given().kind == "full"
-        run.set_desired(Desired.STOPPED, "enough")
-        assert given() == Outcome(run.id, "ended", "enough", "stopped")
-        (small_disk / "filler").unlink()
-        run.set_desired(Desired.RUNNING)
-        assert given().status == "finished"
+    fill(small_disk / "filler")
+    assert trained().kind == "full"
+    run.set_desired(Desired.STOPPED, "enough")
+    assert trained() == Outcome(run.id, "ended", "enough", "stopped")
+    (small_disk / "filler").unlink()
+    run.set_desired(Desired.RUNNING)
+    assert trained().status == "finished"
 
 
 class Freed(AlwaysRun):
-    """Makes room once a sweep has waited for a while."""
+    """Makes room once a sweep has waited for a while, and pauses it for as long."""
 
-    def __init__(self, folder, filler):
-        self._folder, self._filler, self._looks = folder, filler, 0
+    def __init__(self, sweep, filler, made):
+        self._sweep, self._filler, self._made = sweep, filler, made
+        self._looks = 0
 
     def desired(self):
-        self._looks += self._folder.is_waiting()
-        if self._looks == 15:
-            self._filler.unlink(missing_ok=True)
-        return super().desired()
+        if self._looks < 20 and self._sweep.is_waiting():
+            names = {path.name for path in self._sweep.path.parent.iterdir()}
+            assert names == {self._sweep.id, *self._made}, "half a run, or one of a paused sweep"
+            self._looks += 1
+            if self._looks == 10:
+                self._filler.unlink()
+        return Desired.PAUSED if 10 <= self._looks < 20 else Desired.RUNNING
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("made", [True, False])
 def test_the_rest_of_a_sweep_waits_and_is_told_of_once(small_disk, made):
     root, filler, events = small_disk / "runs", small_disk / "filler", []
     sweep = plan_sweep("digits", [Row("cg3", small.config(epochs=1), (1.0, 0.1))], (0,))
     save_sweep(root, sweep)
+    runs = [cell.run for cell in sweep.cells] if made else []
     for cell in sweep.cells:
         if made:
             left_with_a_log(Runs(root).create(cell_config(sweep, cell), id=cell.run))
@@ -150,13 +145,16 @@ def test_the_rest_of_a_sweep_waits_and_is_told_of_once(small_disk, made):
         ended = SweepRunner(
             root,
             sweep,
-            pool=Workers(2, root, small.cache_dir()),
+            pool=InProcessPool(2, root, small.cache_dir()),
             threads=1,
-            control=Freed(folder, filler),
+            control=Freed(folder, filler, runs),
             listener=events.append,
+            look_seconds=0.0,
+            retry_seconds=0.0,
         ).run()
         assert not folder.is_waiting()
     assert (ended.status, ended.failed) == ("finished", 0)
+    assert not filler.exists()
     assert sum(isinstance(event, CellWaits) for event in events) == 1
     assert {read_cell(root, cell).status for cell in sweep.cells} == {"finished"}
 

@@ -14,9 +14,9 @@ from typing import Any
 from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import EventRow, StoreReader
-from tests.cli.terminal import SMALL, Terminal
+from tests.cli.terminal import SMALL, Answer, Terminal
 
-TRAINING = [*SMALL, "--method", "cg3", "--epochs", "200", "--set", "log.keep=2"]
+TRAINING = [*SMALL, "--method", "cg3", "--epochs", "60", "--set", "log.keep=2"]
 """With a checkpoint every 6 steps."""
 FALLING = [*SMALL, "--method", "exact", "--epochs", "200", "--batch-size", "100"]
 FALLING += ["--set", "method.tau=0.01", "--set", "method.tau_theta=1e12"]
@@ -73,10 +73,13 @@ def _fallbacks(events: list[EventRow]) -> dict[str, dict[str, int]]:
     return {layer: dict(sorted(counts.items())) for layer, counts in sorted(found.items())}
 
 
-def undisturbed(terminal: Terminal, folder: Path, *arguments: str) -> dict[str, Any]:
-    """What a training comes to that nothing happens to."""
-    elsewhere = Terminal(folder)
-    answer = elsewhere("train", *(arguments or TRAINING), "--json")
+def undisturbed(command: Callable[..., Answer], folder: Path, *arguments: str) -> dict[str, Any]:
+    """What a training comes to that nothing happens to.
+
+    :param command: runs a command, in this process or in another.
+    :param folder: of its run.
+    """
+    answer = command("train", *arguments, "--dir", str(folder), "--json")
     assert answer.code == 0, answer.err
     return outcome(Runs(folder).find("latest"))
 

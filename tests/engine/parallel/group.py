@@ -1,4 +1,4 @@
-"""A few processes of one job, without torchrun: it takes as long to start as one of them."""
+"""A few processes of one job, without torchrun."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.cli.terminal import start
+
 SECONDS = 240
 
 
 def run(module: str, processes: int, folder: Path) -> Any:
-    """Run a module by so many processes; gives what rank 0 leaves as JSON in the file it is told.
+    """Run a module by several processes; return what rank 0 writes as JSON to the file it is given.
 
-    The module is told a file name, and finds torchrun's numbers in the environment.
+    The module gets the file's name, and finds torchrun's numbers in the environment.
     """
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -33,12 +35,9 @@ def run(module: str, processes: int, folder: Path) -> Any:
             "LOCAL_WORLD_SIZE": str(processes),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1",
         }
         command = [sys.executable, "-m", module, str(answer)]
-        started.append(
-            subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        )
+        started.append(start(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
         errors = [process.communicate(timeout=SECONDS)[1] for process in started]
     finally:

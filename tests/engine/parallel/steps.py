@@ -1,6 +1,7 @@
-"""Run by every process of a job: steps on shared mini-batches beside those of one process.
+"""Steps on shared mini-batches beside those of one process.
 
-Each process takes the whole step too, as if it were alone, and rank 0 leaves the differences.
+Each process of a team takes the whole step too, as if it were alone. As ``python -m
+tests.engine.parallel.steps FILE`` rank 0 of a job writes the differences.
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ class Case:
     @property
     def config(self) -> RunConfig:
         return resolve({**small.DOCUMENT, **self.model, "method": {"tau": 0.1, **self.method}})
+
+
+def run(team: Team) -> list[dict[str, Any]]:
+    """Compare all cases, as one process of a team."""
+    return [compare(case, team) for case in cases()]
 
 
 def cases() -> list[Case]:
@@ -203,7 +209,7 @@ def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     group = Processes(launched())
-    results = [compare(case, group) for case in cases()]
+    results = run(group)
     if group.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(results))
     group.numbers([0.0])

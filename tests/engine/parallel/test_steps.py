@@ -2,60 +2,46 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
-from pathlib import Path
+import json
+from typing import Any
 
 import pytest
 
-from tests.engine.parallel import group
+from tests.engine.parallel import group, steps, threads
 
-GROUPS = [2, 4]
-
-
-@functools.cache
-def results(processes):
-    """Of a group of processes that take all steps, with a batch of 3 some of them without a
-    sample."""
-    with tempfile.TemporaryDirectory() as folder:
-        return group.run("tests.engine.parallel.steps", processes, Path(folder))
+Results = list[dict[str, Any]]
 
 
-@pytest.mark.parametrize("processes", GROUPS)
-def test_they_are_the_same(processes):
-    found = results(processes)
-    assert len(found) > 60
-    assert [case for case in found if not case["error"] <= case["tolerance"]] == []
+def check(results: Results, processes: int) -> None:
+    """See that a team of processes took every step as one process does, with a batch of 1 or 3
+    some of them without a sample."""
+    assert len(results) > 60
+    assert [case for case in results if not case["error"] <= case["tolerance"]] == []
+    assert [case["case"] for case in results if not case["same"]] == [], "bits differ"
+    check_ladder(results)
+    check_traffic(results)
+    check_bytes(results, processes)
 
 
-@pytest.mark.parametrize("processes", GROUPS)
-def test_all_processes_have_the_same_bits(processes):
-    assert [case["case"] for case in results(processes) if not case["same"]] == []
-
-
-@pytest.mark.parametrize("processes", GROUPS)
-def test_the_ladder_is_climbed_by_all(processes):
-    """From the rows anew, in float64: one more sum of gradient and Gram for the layer."""
-    climbed = [case for case in results(processes) if any(case["rungs"])]
+def check_ladder(results: Results) -> None:
+    """All climb it together: from the rows anew, in float64, with one more sum of gradient and Gram
+    for the layer."""
+    climbed = [case for case in results if any(case["rungs"])]
     assert len(climbed) == 2
     for case in climbed:
         assert {"1": 1} in case["rungs"]
 
 
-@pytest.mark.parametrize("processes", GROUPS)
-def test_what_goes_between_them_is_what_was_forecast(processes):
-    found = results(processes)
-    assert [c for c in found if c["forecast"] and c["traffic"] != c["forecast"]] == []
-    assert sum(bool(case["forecast"]) for case in found) > 30
+def check_traffic(results: Results) -> None:
+    """What goes between the processes is what was forecast."""
+    assert [c for c in results if c["forecast"] and c["traffic"] != c["forecast"]] == []
+    assert sum(bool(case["forecast"]) for case in results) > 30
 
 
-@pytest.mark.parametrize("processes", GROUPS)
-def test_bytes_by_hand(processes):
-    """Of the MLP 64-16-12-5 at 13 samples, in float32."""
+def check_bytes(results: Results, processes: int) -> None:
+    """Count the bytes by hand, of the MLP 64-16-12-5 at 13 samples, in float32."""
     counted = {
-        (case["method"], case["exchange"]): case["traffic"]
-        for case in results(processes)
-        if case["by_hand"]
+        (case["method"], case["exchange"]): case["traffic"] for case in results if case["by_hand"]
     }
     loss, last = 1, 13 * 5
     gradients = 65 * 16 + 17 * 12
@@ -70,3 +56,14 @@ def test_bytes_by_hand(processes):
         assert counted[name, "gram"] == [1, 4 * (loss + last + gradients + grams), 0]
         rows = padded * (64 + 16 + 16 + 12)
         assert counted[name, "rows"] == [2, 4 * (loss + last), 4 * rows]
+
+
+def test_threads_take_the_steps_of_one_process():
+    results, *_ = threads.run(2, steps.run)
+    check(json.loads(json.dumps(results)), 2)
+
+
+@pytest.mark.system
+def test_processes_take_the_steps_of_one_process(tmp_path):
+    """Over gloo, as torchrun has it."""
+    check(group.run("tests.engine.parallel.steps", 3, tmp_path), 3)
