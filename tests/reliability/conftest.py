@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.terminal import Terminal
-from tests.reliability.small_disk import small_disk  # noqa: F401 - a fixture
+from tests.reliability.disk.small_disk import small_disk  # noqa: F401 - a fixture
 from tests.reliability.trainings import FALLING, undisturbed
 
 

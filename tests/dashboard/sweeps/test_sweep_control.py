@@ -105,6 +105,19 @@ def test_what_nobody_trains_says_how_to_go_on_and_is_left_at_once(tmp_path, kind
     in_app(Dashboard(Runs(tmp_path), sweep=sweep.id), script)
 
 
+def test_one_that_is_about_to_start_is_not_left_without_a_question(tmp_path):
+    sweep = half_a_sweep(tmp_path)
+    Run(tmp_path / sweep.id).set_desired(Desired.RUNNING)
+
+    async def script(pilot):
+        shown = await opened(pilot, GridScreen)
+        assert shown.status.word == "starting"
+        await pilot.press("q")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
+
+    in_app(Dashboard(Runs(tmp_path), sweep=sweep.id), script)
+
+
 def look(root, sweep, now):
     return SweepFollower(root, sweep.id, clock=lambda: now).look()[1]
 

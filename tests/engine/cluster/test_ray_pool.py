@@ -125,7 +125,7 @@ def test_what_happens_to_a_run_is_seen_at_home(pool, ray, home, archive):
     assert hear(pool) == []
     with StoreReader(home.database) as reader:
         state = reader.state()
-        assert reader.latest(["train_loss"], 1)[0] == (9, 0.25)
+        assert reader.latest(["train_loss"], 1) == [(9, {"train_loss": 0.25})]
     assert (state["step"], state["epoch"], state["metrics"]) == (9, 1.5, {"train_loss": 0.25})
     kept = newest_checkpoint(home)
     worker.say(News("kept"), archive)

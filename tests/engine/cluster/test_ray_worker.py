@@ -18,6 +18,7 @@ from engine.cluster.seat import News, Outbox, Seat, versions
 from engine.control import Desired, Word
 from engine.errors import StorageFullError
 from engine.locks import RunLock
+from engine.run import Run
 from engine.store_reader import StoreReader
 from tests.engine import small
 from tests.engine.cluster.fake_ray import Clock
@@ -124,7 +125,7 @@ def test_epochs_and_checkpoints_come_home_from_time_to_time(home, worker, monkey
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_a_run_that_began_elsewhere_otherwise(home, worker, allowed):
-    home.save_config(home.config().model_copy(update={"threads": 2}))
+    home.save_config(home.config().model_copy(update={"threads": 2, "epochs": 2}))
     seat = worker(1, allowed)
     seat.begin(1, home.id, pack(home))
     news, _ = news_of(seat, 1)[-1]
@@ -194,16 +195,20 @@ def test_a_worker_that_finds_no_room_can_be_stopped(home, worker, monkeypatch):
 
 
 def test_a_run_that_waits_without_room_for_a_copy_says_so_all_the_same(home, worker, monkeypatch):
-    def full(*arguments: object) -> object:
-        raise StorageFullError("no room")
+    original, is_full = parcel.pack, [True]
 
-    sent, pack_again = pack(home), parcel.pack
-    monkeypatch.setattr(parcel, "pack", full)
+    def pack_or_refuse(run: Run) -> bytes:
+        if is_full:
+            raise StorageFullError("no room")
+        return original(run)
+
+    sent = pack(home)
+    monkeypatch.setattr(parcel, "pack", pack_or_refuse)
     seat = worker()
     seat.tell(1, "paused", "")
     seat.begin(1, home.id, sent)
     assert [News.from_bytes(seat.news(1)[0]).kind for _ in range(2)] == ["begun", "held"]
-    monkeypatch.setattr(parcel, "pack", pack_again)
+    is_full.clear()
     seat.tell(1, "running", "")
     assert news_of(seat, 1)[-1][0].status == "finished"
 

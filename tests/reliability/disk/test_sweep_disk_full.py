@@ -21,8 +21,8 @@ from engine.sweeps import all_sweeps, save_sweep
 from tests.cli.terminal import SMALL, Terminal
 from tests.engine import small
 from tests.engine.pools import InProcessPool
+from tests.reliability.disk.small_disk import fill
 from tests.reliability.report import FAULTS, MORE, promise
-from tests.reliability.small_disk import fill
 from tests.reliability.trainings import until
 
 GRID = [*SMALL, "--tau", "1,0.1,0.01", "--methods", "cg3", "--seeds", "1", "--epochs", "2"]

@@ -17,8 +17,8 @@ from engine.store_reader import StoreReader
 from engine.summary import summarize
 from tests.cli.terminal import Terminal
 from tests.engine import small
+from tests.reliability.disk.small_disk import fill
 from tests.reliability.report import FAULTS, MORE, many, promise
-from tests.reliability.small_disk import fill
 from tests.reliability.trainings import ENDLESS, TRAINING, outcome, the_run, undisturbed, until
 
 

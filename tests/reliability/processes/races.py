@@ -1,8 +1,8 @@
 """Processes that give ``proxprop resume`` on the same run at the same moment.
 
-As ``python -m tests.reliability.races`` a racer: for every id on standard input it gives the
-command, waits just before it would take the run's lock until it is told to go, and answers with a
-line of JSON once the command is over.
+As ``python -m tests.reliability.processes.races`` a racer: for every id on standard input it gives
+the command, waits just before it would take the run's lock until it is told to go, and answers with
+a line of JSON once the command is over.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Racers:
     def __init__(self, terminal: Terminal, count: int) -> None:
         self._processes = [
             start(
-                [sys.executable, "-m", "tests.reliability.races"],
+                [sys.executable, "-m", "tests.reliability.processes.races"],
                 env=terminal.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

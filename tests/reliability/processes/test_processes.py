@@ -16,7 +16,7 @@ from tests.cli.terminal import Terminal
 from tests.dashboard.conftest import window  # noqa: F401 - a fixture
 from tests.engine.holding import start, start_and_wait
 from tests.engine.test_store_faults import WRITE_ON
-from tests.reliability.races import Racers
+from tests.reliability.processes.races import Racers
 from tests.reliability.report import FAULTS, MORE, many, promise
 from tests.reliability.trainings import (
     ENDLESS,
