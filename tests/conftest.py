@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
+import typer.main
 from hypothesis import settings
 
 from proxprop_cli.__main__ import run
@@ -43,10 +46,15 @@ def cold_terminal(tmp_path):
     return Terminal(tmp_path / "runs", is_cold=True)
 
 
+build_command = functools.cache(typer.main.get_command)
+"""Typer builds all commands for every call, which takes longer than what most of them do."""
+
+
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
     """A command in this process; a sweep's runs are trained here too, one after the other."""
     monkeypatch.setattr("engine.workers.Workers", InProcessPool)
+    monkeypatch.setattr(typer.main, "get_command", build_command)
     monkeypatch.setenv("PROXPROP_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("PROXPROP_DATA_DIR", str(cache_dir()))
 

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.sweeps import Sweep, all_sweeps
 from tests.cli.terminal import Answer, Terminal, start
-from tests.reliability.trainings import until
+from tests.reliability import trainings
 
 ray_is_there = pytest.mark.skipif(
     not any((Path(folder) / "ray" / "_raylet.so").is_file() for folder in sys.path),
@@ -35,6 +37,13 @@ QUIET = {
 _LEAN = {"RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
 _WITHOUT = ["--include-dashboard=false", "--no-monitor", "--include-log-monitor=false"]
 _TRIES = 3
+PATIENCE = 400.0
+"""Seconds; Ray takes long to start where others use the machine."""
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is true."""
+    trainings.until(condition, PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,12 @@ class Process:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
-    def wait(self, seconds: float = 120.0) -> None:
+    def wait(self) -> None:
         """Wait for its end."""
         with suppress(ProcessLookupError):
             descriptor = os.pidfd_open(self.pid)
             try:
-                assert select.select([descriptor], [], [], seconds)[0], f"still there: {self}"
+                assert select.select([descriptor], [], [], PATIENCE)[0], f"still there: {self}"
             finally:
                 os.close(descriptor)
 
@@ -177,11 +186,18 @@ class Asker(Terminal):
         """Run other code in the same environment."""
         command = [sys.executable, "-c", code, *arguments]
         process = start(command, env=self.environment, stdout=-1, stderr=-1, text=True)
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=PATIENCE)
         return Answer(process.returncode, out, err)
 
-    def __call__(self, *arguments: str, stdin: str | None = None, seconds: float = 400) -> Answer:
+    def __call__(
+        self, *arguments: str, stdin: str | None = None, seconds: float = PATIENCE
+    ) -> Answer:
         return super().__call__(*arguments, stdin=stdin, seconds=seconds)
+
+    def sweep(self) -> Sweep:
+        """Return the only sweep, as soon as there is one."""
+        until(lambda: all_sweeps(self.runs))
+        return all_sweeps(self.runs)[0]
 
     def rays(self) -> list[Process]:
         """Return the processes of Ray that were started from here."""

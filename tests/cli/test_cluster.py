@@ -14,12 +14,20 @@ from engine.control import Desired
 from engine.run import Run
 from engine.runs import Runs
 from tests.cli.cluster_helper import GRID, LONG, ends, outcomes, starts
-from tests.cli.ray_cluster import Asker, Cluster, cluster, ray_is_there, wait_for_ends
-from tests.cli.sweeps import figures, only_sweep, trained_steps
+from tests.cli.ray_cluster import (
+    PATIENCE,
+    Asker,
+    Cluster,
+    cluster,
+    ray_is_there,
+    until,
+    wait_for_ends,
+)
+from tests.cli.sweeps import figures, trained_steps
 from tests.reliability.report import FAULTS, promise
-from tests.reliability.trainings import newest_checkpoint, steps, until
+from tests.reliability.trainings import newest_checkpoint, steps
 
-pytestmark = [ray_is_there, pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [ray_is_there, pytest.mark.system, pytest.mark.timeout(900)]
 
 KILLED = promise(
     FAULTS,
@@ -53,7 +61,7 @@ def test_the_same_grid_as_here(cli, asker, tmp_path):
 def test_a_killed_process_and_a_killed_command_change_nothing(cli, asker, shared, tmp_path):
     sweep = ["sweep-tau", *LONG, "--tau", "0.01", "--epochs", "400"]
     process = asker.start(*sweep, *asker.options)
-    (cell,) = only_sweep(asker).cells
+    (cell,) = asker.sweep().cells
     run = Run(asker.runs / str(cell.run))
     until(lambda: run.exists() and steps(run) > 0)
     run.set_desired(Desired.PAUSED)  # it comes home
@@ -63,7 +71,7 @@ def test_a_killed_process_and_a_killed_command_change_nothing(cli, asker, shared
     first.kill()
     until(lambda: steps(run) > kept)
     process.kill()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert f"run {run.id}: paused by itself" in err
     assert "going on with backprop" in out
     wait_for_ends(shared.seats)
@@ -118,7 +126,7 @@ def kill_at_random(
 def test_pause_resume_and_stop_from_another_process(asker, shared):
     grid = [*LONG, "--tau", "0.01", "--epochs", "100000", *asker.options]
     process = asker.start("sweep-tau", *grid)
-    sweep = only_sweep(asker)
+    sweep = asker.sweep()
     status = lambda: read_cell(asker.runs, sweep.cells[0]).status  # noqa: E731
     until(lambda: sum(trained_steps(asker, sweep)) > 5)
     assert asker("pause", sweep.id).code == 0
@@ -127,7 +135,7 @@ def test_pause_resume_and_stop_from_another_process(asker, shared):
     assert asker("resume", sweep.id).code == 0
     until(lambda: trained_steps(asker, sweep) > before)
     assert asker("stop", sweep.id).code == 0
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert f"proxprop resume {sweep.id} --engine ray --address {shared.address}'" in err
     assert status() == "stopped"

@@ -15,13 +15,20 @@ from engine.cells import read_cell
 from engine.control import Desired
 from engine.runs import Runs
 from tests.cli.cluster_helper import GRID, LONG, ends
-from tests.cli.ray_cluster import QUIET, Asker, Process, cluster, ray_is_there, wait_for_ends
-from tests.cli.sweeps import only_sweep, trained_steps
-from tests.cli.terminal import end
+from tests.cli.ray_cluster import (
+    PATIENCE,
+    QUIET,
+    Asker,
+    Process,
+    cluster,
+    ray_is_there,
+    until,
+    wait_for_ends,
+)
+from tests.cli.sweeps import trained_steps
 from tests.reliability.report import FAULTS, MORE, promise
-from tests.reliability.trainings import until
 
-pytestmark = [ray_is_there, pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [ray_is_there, pytest.mark.system, pytest.mark.timeout(900)]
 
 ENDLESS = [*LONG, "--tau", "0.01", "--epochs", "100000"]
 HELPERS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
@@ -100,7 +107,7 @@ def test_a_lost_head_and_parts_of_a_gpu(cli, tmp_path, measured):
             if "gcs/gcs_server" in lost.line or lost.line.startswith("ray::Seat"):
                 lost.kill()
         began = time.monotonic()
-        _, err = process.communicate(timeout=200)
+        _, err = process.communicate(timeout=PATIENCE)
         measured(f"after {time.monotonic() - began:.0f} s")
     assert process.returncode == 1, err
     assert err.splitlines()[-1].startswith("proxprop: the head of the Ray cluster is gone; what ca")
@@ -115,7 +122,7 @@ def test_a_lost_head_and_parts_of_a_gpu(cli, tmp_path, measured):
 def test_an_interrupt_leaves_nothing_of_a_cluster_of_our_own(tmp_path):
     alone = Asker(tmp_path / "home", None)
     process = alone.start("sweep-tau", *ENDLESS, *alone.options, start_new_session=True)
-    sweep = only_sweep(alone)
+    sweep = alone.sweep()
     until(lambda: any(trained_steps(alone, sweep)))
     places = listening(alone.rays())
     assert {address.removeprefix("::ffff:") for address, _ in places} == {"127.0.0.1"}
@@ -129,7 +136,7 @@ def test_an_interrupt_leaves_nothing_of_a_cluster_of_our_own(tmp_path):
     folders = {p for p in Path("/tmp").glob("proxprop-ray-*") if is_of(p, process.pid)}
     assert folders
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     wait_for_ends(alone.rays)
@@ -145,7 +152,7 @@ def test_a_kill_leaves_no_process_of_a_cluster_of_our_own(tmp_path, but):
     process = alone.start("sweep-tau", *ENDLESS, *alone.options)
     until(lambda: any(p.line.startswith("ray::Seat") for p in alone.rays()))
     process.kill()
-    process.communicate(timeout=200)
+    process.communicate(timeout=PATIENCE)
     wait_for_ends(lambda: [p for p in alone.rays() if not p.line.startswith(but)])
     for helper in alone.rays():
         helper.kill()
@@ -155,9 +162,10 @@ def test_an_interrupt_while_ray_starts(tmp_path):
     alone = Asker(tmp_path / "home", None)
     process = alone.start("sweep-tau", *ENDLESS, *alone.options)
     until(alone.rays)
-    answer = end(process, signal.SIGINT)
-    assert answer.code == 130
-    assert "Traceback" not in answer.err
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
     wait_for_ends(alone.rays)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer.main
 
 from engine.health import Finding
 from engine.runs import Runs
@@ -27,16 +25,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("fuzz")
-
-
-build_command = functools.cache(typer.main.get_command)
-"""Typer builds all commands for every call, which takes longer than what most of them do."""
-
-
-@pytest.fixture
-def cli(cli, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(typer.main, "get_command", build_command)
-    return cli
 
 
 @pytest.fixture(scope="session")

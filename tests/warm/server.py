@@ -170,7 +170,9 @@ def _start_warm(address: str) -> None:
 
     class Popen(subprocess.Popen):  # type: ignore[type-arg]
         def __new__(cls, args: Any, **options: Any) -> Any:
-            if isinstance(args, list) and is_supported(args, options.get("env") or os.environ):
+            if isinstance(args, (list, tuple)) and is_supported(
+                args, options.get("env") or os.environ
+            ):
                 return WarmProcess(args, address=address, **options)
             return super().__new__(cls)
 
