@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.cli.terminal import Terminal
@@ -18,4 +20,4 @@ def impatient(cli, monkeypatch):
 def falling(tmp_path_factory):
     """What the training comes to whose solver falls back, if nothing happens to it."""
     folder = tmp_path_factory.mktemp("falling")
-    return undisturbed(Terminal(folder), folder, *FALLING)
+    return undisturbed(partial(Terminal(folder), seconds=600.0), folder, *FALLING)

@@ -20,7 +20,9 @@ def test_every_row_has_a_test_and_every_test_its_row(request):
     rows = list(rows_of_page(source(ROOT / "docs" / "reliability.md")))
     page = {row: tier for _, row, tier, _ in rows}
     assert len(page) == len(rows), "a row is there twice"
-    assert page == tiers_of_rows(tests)
+    expected = tiers_of_rows(tests)
+    different = [row for row in page.keys() | expected.keys() if page.get(row) != expected.get(row)]
+    assert not [(row, page.get(row), expected.get(row)) for row in different]
 
 
 def source(path):
