@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test check lint soak gpu clean
+.PHONY: demo test check lint soak bars gpu clean
 
 demo: $(READY)  ## train on the embedded data set
 	$(BIN)/proxprop train --preset digits-mlp
@@ -28,7 +28,10 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 soak: $(READY)  ## every promise of docs/reliability.md, and the fuzz tests, often; SEED=N repeats
-	$(PYTEST) $(PARALLEL) -m "(promise or fuzz or slow) and not gpu" --seed $(SEED) --promises soak.md
+	$(PYTEST) $(PARALLEL) -m "(promise or fuzz or slow) and not timing and not gpu" --seed $(SEED) --promises=soak.md
+
+bars: $(READY)  ## all bars on time, for a machine that does nothing else
+	$(PYTEST) -m "timing and not gpu"
 
 gpu: $(READY)  ## what needs a CUDA device
 	$(PYTEST) -m gpu

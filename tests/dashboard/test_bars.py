@@ -27,7 +27,7 @@ from tests.cli.terminal import SMALL
 from tests.dashboard.conftest import Window
 from tests.dashboard.runs_helper import make_run, trace
 
-pytestmark = [pytest.mark.timing, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timing, pytest.mark.slow, pytest.mark.timeout(900)]
 READS_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 STEPS = 100_000
 
@@ -137,7 +137,6 @@ def test_watching_a_live_run_takes_little_of_a_core(terminal, window):
     assert (after - before) / (end - begin) < 0.04
 
 
-@pytest.mark.slow
 def test_training_beside_the_dashboard(terminal, window):
     """Windows of training with and without a dashboard take turns."""
     assert terminal("train", *SMALL, "--epochs", "1000000", "--detach").code == 0

@@ -87,6 +87,10 @@ def _serve(address: str) -> dict[str, Any] | None:
             if not pid:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                # left to the collector, they would close numbers that others have by then
+                selector.close()
+                for one in (listener, woken, wake, client, *clients.values()):
+                    one.close()
                 _close_all_but(descriptors)
                 for number, descriptor in enumerate(descriptors):
                     os.dup2(descriptor, number)
