@@ -21,6 +21,7 @@ from tests.dashboard.runs_helper import (
     live_screen,
     make_run,
     resize,
+    screen_lines,
     trace,
     until,
 )
@@ -68,6 +69,8 @@ def test_pause_and_resume_leave_word_and_stop_asks_first(tmp_path):
         await until(pilot, lambda: screen.views[0].status == "paused")
         await pilot.press("p")
         await until(pilot, lambda: run.desired() is Desired.RUNNING)
+        # it can be paused again before it has heard
+        await until(pilot, lambda: "p Pause" in screen_lines(pilot.app)[-1])
         await pilot.press("s")
         await until(pilot, lambda: isinstance(pilot.app.screen, Choice))
         await pilot.press("escape")
