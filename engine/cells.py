@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +71,8 @@ class CellState:
     """Of training so far, without evaluation."""
     short_of_room: bool = False
     """Whether its process waits for room on the disk."""
+    data: str = ""
+    """SHA-256 of the data it was trained on; empty: none is known."""
 
     @property
     def word(self) -> str:
@@ -97,7 +100,42 @@ def read_cells(root: Path, sweep: Sweep) -> list[CellState]:
 
     :param root: folder of the runs.
     """
-    return [read_cell(root, cell, expected_brief(sweep, cell)) for cell in sweep.cells]
+    states = [read_cell(root, cell, expected_brief(sweep, cell)) for cell in sweep.cells]
+    return with_one_data_set(sweep, states)
+
+
+def with_one_data_set(sweep: Sweep, states: Sequence[CellState]) -> list[CellState]:
+    """The states with those runs unreadable that were trained on other data than most.
+
+    Runs are named by the folder of their data; what lies there may have been changed between two
+    of them, and their figures must not stand in one table.
+
+    :param states: one per cell of the sweep.
+    """
+    trained: dict[tuple[str, ...], Counter[str]] = {}
+    for cell, state in zip(sweep.cells, states, strict=True):
+        if state.data:
+            trained.setdefault(data_source(sweep, cell), Counter())[state.data] += 1
+    found = []
+    for cell, state in zip(sweep.cells, states, strict=True):
+        if state.data:
+            counts = trained[data_source(sweep, cell)]
+            most, count = counts.most_common(1)[0]
+            if state.data != most:
+                cause = (
+                    f"it was trained on other data (SHA-256 {state.data[:8]}…) than {count} other "
+                    f"runs of {sweep.id} ({most[:8]}…)"
+                )
+                state = CellState("unreadable", cause=cause, data=state.data)
+        found.append(state)
+    return found
+
+
+def data_source(sweep: Sweep, cell: Cell) -> tuple[str, ...]:
+    """Where the data of a cell come from; with the same, cells should have the same data."""
+    section = sweep.configs.get(cell.label, {}).get("data")
+    found = section if isinstance(section, Mapping) else {}
+    return tuple(str(found.get(key)) for key in ("name", "root", "image_size"))
 
 
 def read_cell(root: Path, cell: Cell, expected: Mapping[str, Any] | None = None) -> CellState:
@@ -186,6 +224,7 @@ def _read(reader: StoreReader, expected: Mapping[str, Any]) -> CellState:
         first_bad_step=bad_step,
         cause=cause,
         side_by_side=int(state.get("side_by_side", 1)),
+        data=str((state.get("environment") or {}).get("data_sha256", "")),
     )
 
 

@@ -88,16 +88,25 @@ class Comparison:
     """The training loss at which they meet; None: they have none in common."""
 
 
-def compare(root: Path, sweep: Sweep, *, loss: float | None = None) -> Comparison:
+def compare(
+    root: Path,
+    sweep: Sweep,
+    *,
+    loss: float | None = None,
+    states: Sequence[CellState] | None = None,
+) -> Comparison:
     """Sum up the runs of a comparison or a sweep as they are now.
 
     A run whose store can not be read has the state ``unreadable``, and does not hide the others.
 
     :param root: folder of the runs.
     :param loss: training loss to meet at; default: the least that every finished seed has reached.
+    :param states: one per cell; default: as they are now. Of a part of a sweep they are those that
+        the whole has given, for by that is known which runs were trained on other data.
     """
     groups: dict[tuple[str, float], list[tuple[str, CellState, Curve | None]]] = {}
-    for cell, state in zip(sweep.cells, read_cells(root, sweep), strict=True):
+    cell_states = read_cells(root, sweep) if states is None else states
+    for cell, state in zip(sweep.cells, cell_states, strict=True):
         run, curve = str(cell.run), None
         if _is_finished(state):
             try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.cells import CellState, read_cell
+from engine.cells import CellState, data_source, read_cell
 from engine.control import Control, Desired
 from engine.errors import ConfigError, ProxPropError, StorageError, StorageFullError
 from engine.pool import ORPHANED, Outcome, Pool
@@ -124,6 +124,7 @@ class SweepRunner:
         self._returned: set[str] = set()
         self._room = Room(Run(root / sweep.id), look_seconds=retry_seconds)
         self._failed = 0
+        self._data: dict[tuple[str, ...], str] = {}
         self._told = Desired.RUNNING
 
     def run(self) -> SweepEnded:
@@ -179,7 +180,7 @@ class SweepRunner:
         run, resumed = self._run_of(cell)
         state = read_cell(self._runs.root, cell)
         if state.ended:
-            self._listener(CellEnded(cell, state, kept=True))
+            self._tell_end(cell, state, kept=True)
             return
         if run.is_live():
             self._put_off(cell)
@@ -260,7 +261,22 @@ class SweepRunner:
             else:
                 self._fail(cell, f"stopped before its end ({outcome.text or 'by somebody'})")
             return
-        self._listener(CellEnded(cell, read_cell(self._runs.root, cell)))
+        self._tell_end(cell, read_cell(self._runs.root, cell))
+
+    def _tell_end(self, cell: Cell, state: CellState, *, kept: bool = False) -> None:
+        """A run that was trained on other data than those before is none of the sweep: somebody
+        has changed the data meanwhile, or another machine has others."""
+        expected = state.data
+        if state.data:
+            expected = self._data.setdefault(data_source(self._sweep, cell), state.data)
+        if state.data == expected:
+            self._listener(CellEnded(cell, state, kept))
+        else:
+            self._fail(
+                cell,
+                f"trained on other data (SHA-256 {state.data[:8]}…) than the runs before "
+                f"({expected[:8]}…); the data were changed meanwhile, or differ between machines",
+            )
 
     def _try_again(self, cell: Cell, text: str) -> None:
         """A machine may be taken away again and again; a run that kills its process gets no

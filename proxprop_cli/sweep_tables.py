@@ -14,6 +14,8 @@ from engine.stability import CellSummary, RowSummary, Stability
 from engine.sweeps import Sweep
 from proxprop_cli.output import duration, percent
 
+_SHOWN = 5
+
 
 def grid_columns(grid: Stability) -> list[str]:
     """Heads of :func:`grid_rows`."""
@@ -196,6 +198,17 @@ def comparison_document(sweep: Sweep, found: Comparison) -> dict[str, Any]:
             for row in found.rows
         ],
     }
+
+
+def left_out(sweep: Sweep, states: Sequence[CellState]) -> list[str]:
+    """A line for each of the first runs that are in no table, and how many more there are."""
+    lines = [
+        f"warning: run {cell.run} is left out: {state.cause}"
+        for cell, state in zip(sweep.cells, states, strict=True)
+        if state.status == "unreadable"
+    ]
+    more = len(lines) - _SHOWN
+    return lines[:_SHOWN] + ([f"… and {more} more runs"] if more > 0 else [])
 
 
 def _cell(cell: CellSummary | None) -> str:

@@ -12,6 +12,7 @@ from proxprop_cli import engines, sitting
 from proxprop_cli.engines import Engine
 from proxprop_cli.exit_codes import Exit
 from proxprop_cli.output import Output
+from proxprop_cli.sweep_data import prepare_data, refuse_other_data
 
 if TYPE_CHECKING:
     from engine.comparison import Comparison
@@ -77,6 +78,7 @@ def start(sweep: Sweep, configs: Sequence[RunConfig], how: How) -> int:
 
     :param configs: one of every row, to see that data and machine fit before anything is made.
     :raises BusyError: it is being trained already.
+    :raises DataError: the data have changed since runs of it were trained.
     """
     from engine.sweeps import load_sweep, save_sweep, sweep_file
 
@@ -85,9 +87,8 @@ def start(sweep: Sweep, configs: Sequence[RunConfig], how: How) -> int:
     if folder.is_live():
         raise _busy(sweep)
     how.engine.check(sweep, root, how.jobs)
-    for config in configs:
-        here = engines.on_this_machine(config) if how.engine.on_ray else config
-        sitting.prepare(here, how.data_dir, how.output)
+    prepare_data(configs, how)
+    refuse_other_data(sweep, how)
     if sweep_file(root, sweep.id).is_file():
         created = load_sweep(root, sweep.id).created
         sweep = replace(sweep, created=created)
@@ -113,6 +114,7 @@ def go_on(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
     extra += how.engine.options
     if how.detach:
         process, log = sitting.spawn(folder, how.data_dir, *extra)
+        sitting.wait_until_begun(folder, process, log, how.output)
         how.output.line(f"{sweep.id} is trained in the background; its output goes to {log}")
         how.output.document({"sweep": sweep.id, "pid": process.pid, "log": str(log)})
         return Exit.OK
@@ -124,13 +126,17 @@ def go_on(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
 
 
 def resume_sweep(sweep: Sweep, how: How, *, as_told: bool = False) -> int:
-    """Let a paused sweep go on, or train what is left of one; gives the exit code."""
+    """Let a paused sweep go on, or train what is left of one; gives the exit code.
+
+    :raises DataError: the data have changed since runs of it were trained.
+    """
     from engine.control import Desired
 
     folder = sweep_folder(how.store.root, sweep)
     if not folder.is_live():
         if not as_told:
             how.engine.check(sweep, how.store.root, how.jobs)
+        refuse_other_data(sweep, how)
         return go_on(sweep, how, as_told=as_told)
     if how.engine.allow_inexact:
         raise ConfigError(f"--allow-inexact: {sweep.id} is being trained; stop it first")
@@ -180,14 +186,18 @@ def report(sweep: Sweep, root: Path, output: Output) -> None:
     from engine.stability import summarize_sweep
     from proxprop_cli import sweep_tables as tables
 
+    states = read_cells(root, sweep)
+    for line in tables.left_out(sweep, states):
+        output.note(line)
     if sweep.kind == "comparison":
-        found = compare(root, sweep, loss=sweep.level)
+        found = compare(root, sweep, loss=sweep.level, states=states)
         output.document(tables.comparison_document(sweep, found))
         print_comparison(found, output)
         return
-    states = read_cells(root, sweep)
     grid = summarize_sweep(sweep, states)
-    best = compare(root, at_best(sweep, grid))
+    chosen = at_best(sweep, grid)
+    by_cell = dict(zip(sweep.cells, states, strict=True))
+    best = compare(root, chosen, states=[by_cell[cell] for cell in chosen.cells])
     output.document(tables.sweep_document(sweep, states, grid, best))
     if output.as_json:
         return

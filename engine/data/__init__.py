@@ -2,7 +2,14 @@
 
 from engine.data.arrays import Arrays, Progress
 from engine.data.cache import default_data_dir
-from engine.data.dataset import Dataset, Split, load_dataset, prepare
+from engine.data.dataset import (
+    Dataset,
+    Split,
+    digest_of,
+    load_dataset,
+    prepare,
+    training_samples,
+)
 
 __all__ = [
     "Arrays",
@@ -10,6 +17,8 @@ __all__ = [
     "Progress",
     "Split",
     "default_data_dir",
+    "digest_of",
     "load_dataset",
     "prepare",
+    "training_samples",
 ]

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Progress = Callable[[str, int, int | None], None]
-"""Told what is being done, how much is done, and of how much (``None``: unknown)."""
+"""Told what is being done, how much is done, and of how much (``None``: unknown; 0: nothing is
+being done, the text is a fact about the data)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,9 @@ class Arrays:
     :ivar train_images: uint8 ``(N, C, H, W)``; likewise ``test_images``.
     :ivar train_labels: int64 ``(N,)``, numbers of ``classes``; likewise ``test_labels``.
     :ivar scale: the value of a full pixel, 255 or 16.
+    :ivar validation: the last so many training samples are the validation part of the source; 0:
+        it has none, and one may be drawn.
+    :ivar notes: what a person should know of how the samples were read, a line each.
     """
 
     train_images: NDArray[np.uint8]
@@ -29,6 +33,20 @@ class Arrays:
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
     scale: int
+    validation: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where the samples are.
+
+    :ivar files: all that they depend on, in a fixed order.
+    :ivar notes: what is there and is not read, a line each.
+    """
+
+    files: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -44,8 +62,8 @@ class Source(Protocol):
         """What to call the data in results."""
         ...
 
-    def locate(self, progress: Progress) -> list[Path]:
-        """The files that the samples depend on; fetches what is missing.
+    def locate(self, progress: Progress) -> Located:
+        """Find the files that the samples depend on; fetch what is missing.
 
         :raises DataError: they are not there and can not be fetched, or are damaged.
         """

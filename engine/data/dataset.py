@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.config import DataConfig
-from engine.data.arrays import Progress, Source, silent
+from engine.data.arrays import Arrays, Progress, Source, silent
 from engine.data.cache import Decoded, decoded
 from engine.data.digits import Digits
 from engine.data.imagefolder import image_folder
-from engine.errors import ConfigError
+from engine.data.parts import parts_of, summary
 from engine.filesystems import home_expanded
 
 _STATISTICS_CHUNK = 2000
@@ -102,19 +102,37 @@ def source_of(config: DataConfig, cache_dir: Path) -> Source:
 
 
 def prepare(config: DataConfig, *, cache_dir: Path, progress: Progress | None = None) -> Decoded:
-    """Find, download and decode the data of a configuration, as far as that is still to do.
+    """Find, download and decode the data of a configuration, as far as that is still to do, and
+    tell what they are: classes, samples of each part, and all that is left out or changed.
 
     :raises ConfigError: the settings do not fit the data.
     :raises DataError: the data are not there and can not be fetched, or are damaged.
     """
-    found = decoded(source_of(config, cache_dir), cache_dir, progress or silent)
-    samples = len(found.arrays.train_labels)
-    if config.validation >= samples:
-        raise ConfigError(
-            f"data.validation: {config.validation} samples leave nothing to train on; "
-            f"there are {samples}, so set fewer"
-        )
+    tell = progress or silent
+    source = source_of(config, cache_dir)
+    found = decoded(source, cache_dir, tell)
+    parts = parts_of(config, found.arrays)
+    label = config.label or source.label
+    for line in (*summary(label, config, found.arrays, parts), *found.notes):
+        tell(line, 0, 0)
     return found
+
+
+def digest_of(config: DataConfig, *, cache_dir: Path, progress: Progress | None = None) -> str:
+    """What the data of a configuration are now, see :attr:`Decoded.digest`; nothing is told.
+
+    :raises ConfigError: ``data.root`` is needed and missing.
+    :raises DataError: the data are not there and can not be fetched, or are damaged.
+    """
+    return decoded(source_of(config, cache_dir), cache_dir, progress or silent).digest
+
+
+def training_samples(config: DataConfig, arrays: Arrays) -> int:
+    """How many samples are trained on.
+
+    :raises ConfigError: none would be left.
+    """
+    return len(parts_of(config, arrays).train)
 
 
 def load_dataset(
@@ -124,23 +142,15 @@ def load_dataset(
     cache_dir: Path,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The data of a configuration on a device.
-
-    The validation samples are drawn from the training part by a permutation of ``split_seed``, and
-    so are the test samples where not all are wanted.
+    """The data of a configuration on a device, divided as :func:`engine.data.parts.parts_of` says.
 
     :raises ConfigError: the settings do not fit the data.
     :raises DataError: the data are not there and can not be fetched, or are damaged.
     """
-    found = prepare(config, cache_dir=cache_dir, progress=progress)
+    source = source_of(config, cache_dir)
+    found = decoded(source, cache_dir, progress or silent)
     arrays = found.arrays
-    order = np.random.default_rng(config.split_seed).permutation(len(arrays.train_labels))
-    validation, train = order[: config.validation], order[config.validation :]
-    train = train[: config.train_samples]
-    test = np.arange(len(arrays.test_labels))
-    if config.test_samples is not None and config.test_samples < len(test):
-        # drawn, since some sources are sorted by class
-        test = np.random.default_rng(config.split_seed).permutation(test)[: config.test_samples]
+    parts = parts_of(config, arrays)
 
     def part(
         images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]
@@ -150,12 +160,14 @@ def load_dataset(
             return Split(torch.from_numpy(images), chosen, torch.from_numpy(rows))
         return Split(torch.from_numpy(images[rows]).to(device), chosen)
 
-    offset, factor = _normalisation(config.normalize, arrays.train_images, train, arrays.scale)
+    offset, factor = _normalisation(
+        config.normalize, arrays.train_images, parts.train, arrays.scale
+    )
     return Dataset(
-        train=part(arrays.train_images, arrays.train_labels, train),
-        validation=part(arrays.train_images, arrays.train_labels, validation),
-        test=part(arrays.test_images, arrays.test_labels, test),
-        label=config.label or source_of(config, cache_dir).label,
+        train=part(arrays.train_images, arrays.train_labels, parts.train),
+        validation=part(arrays.train_images, arrays.train_labels, parts.validation),
+        test=part(arrays.test_images, arrays.test_labels, parts.test),
+        label=config.label or source.label,
         digest=found.digest,
         classes=arrays.classes,
         offset=torch.from_numpy(offset).to(device),

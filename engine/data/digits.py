@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from engine.data.arrays import Arrays, Progress
+from engine.data.arrays import Arrays, Located, Progress
 
 _TEST_SAMPLES = 360
 _TEST_SEED = 20180507
@@ -23,9 +22,9 @@ class Digits:
     name: str = "digits"
     label: str = "digits"
 
-    def locate(self, progress: Progress) -> list[Path]:
+    def locate(self, progress: Progress) -> Located:
         """Nothing to look for."""
-        return []
+        return Located()
 
     def decode(self, progress: Progress) -> Arrays:
         """Read all samples; pixels are 0 to 16."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.arrays import Progress
+from engine.data.files import new_file
 from engine.errors import DataError
 
 _CHUNK = 1 << 18
@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 30
 def ensure(urls: Sequence[str], target: Path, md5: str, progress: Progress) -> None:
     """Have the file at ``target``: the verified one that is there, or a download.
 
-    :raises DataError: what is there is another file, or it can not be downloaded.
+    :raises DataError: what is there is another file or no file, or it can not be downloaded.
     """
     if not target.is_file():
         fetch(urls, target, md5, progress)
@@ -59,30 +59,23 @@ def fetch(urls: Sequence[str], target: Path, md5: str, progress: Progress) -> No
 def _fetch(url: str, target: Path, md5: str, progress: Progress) -> None:
     if not url.startswith(("http://", "https://")):
         raise ValueError("not a web address")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # a name of its own, since another process may download the same file
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     digest = _md5()
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
-            part.open("wb") as stream,
-        ):
-            header = response.headers.get("Content-Length")
-            total = int(header) if header and header.isdigit() else None
-            done = 0
-            while chunk := response.read(_CHUNK):
-                stream.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                progress(f"downloading {target.name}", done, total)
+    with (
+        urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
+        new_file(target) as stream,
+    ):
+        header = response.headers.get("Content-Length")
+        total = int(header) if header and header.isdigit() else None
+        done = 0
+        while chunk := response.read(_CHUNK):
+            stream.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            progress(f"downloading {target.name}", done, total)
         if total is not None and done < total:
             raise ValueError(f"truncated: {done} of {total} bytes")
         if digest.hexdigest() != md5:
             raise ValueError(f"wrong content: MD5 {digest.hexdigest()}, expected {md5}")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _md5() -> Any:

@@ -21,10 +21,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from engine.data.arrays import Arrays, Progress
+from engine.data.arrays import Arrays, Located, Progress
 from engine.data.download import ensure, fetch
+from engine.data.files import make_folder, new_file, require_free
 from engine.data.torchvision_import import import_torchvision
 from engine.errors import DataError
+from engine.own_files import require_own_folder
 
 _CLASSES = {
     "cifar10": ("CIFAR10", "CIFAR-10"),
@@ -52,15 +54,15 @@ class Vision:
         """Its usual name."""
         return _CLASSES[self.name][1]
 
-    def locate(self, progress: Progress) -> list[Path]:
+    def locate(self, progress: Progress) -> Located:
         """Its files, downloaded and unpacked where they are missing."""
         kind = self._kind
         try:
             if self.name.startswith("cifar"):
-                return self._cifar(kind, progress)
+                return Located(self._cifar(kind, progress))
             if self.name == "usps":
-                return self._usps(kind, progress)
-            return self._mnist(kind, progress)
+                return Located(self._usps(kind, progress))
+            return Located(self._mnist(kind, progress))
         except (OSError, EOFError, tarfile.TarError) as error:
             raise DataError(
                 f"{self.label} in {self.root} can not be unpacked ({error}); delete the files "
@@ -94,55 +96,59 @@ class Vision:
     def _kind(self) -> Any:
         return getattr(import_torchvision().datasets, _CLASSES[self.name][0])
 
-    def _cifar(self, kind: Any, progress: Progress) -> list[Path]:
+    def _cifar(self, kind: Any, progress: Progress) -> tuple[Path, ...]:
         folder = self.root / kind.base_folder
         members = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
-        files = [folder / name for name, _ in members]
+        files = tuple(folder / name for name, _ in members)
         if not all(path.is_file() for path in files):
             archive = self.root / kind.filename
             ensure([kind.url], archive, kind.tgz_md5, progress)
             progress(f"unpacking {archive.name}", 0, None)
-            self._unpack(archive, kind.base_folder)
+            self._unpack(archive, files)
         missing = [path.name for path in files if not path.is_file()]
         if missing:
             raise DataError(f"{self.label}: {folder} lacks {', '.join(missing)}")
         return files
 
-    def _unpack(self, archive: Path, folder: str) -> None:
-        """Through a temporary folder, and nothing that points out of it."""
+    def _unpack(self, archive: Path, files: tuple[Path, ...]) -> None:
+        """Those that are missing, through a temporary folder, and nothing that points out of it;
+        what else is in their folder stays."""
+        folder = files[0].parent
+        require_own_folder(folder)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=".unpack-") as draft:
             with tarfile.open(archive) as tar:
                 tar.extractall(draft, filter="data")
-            unpacked = Path(draft) / folder
+            unpacked = Path(draft) / folder.name
             if not unpacked.is_dir():
-                raise DataError(f"{archive}: expected a folder {folder} in it, found none")
-            shutil.rmtree(self.root / folder, ignore_errors=True)
-            unpacked.rename(self.root / folder)
+                raise DataError(f"{archive}: expected a folder {folder.name} in it, found none")
+            make_folder(folder)
+            for path in files:
+                if not path.is_file() and (unpacked / path.name).is_file():
+                    require_free(path)
+                    (unpacked / path.name).replace(path)
 
-    def _usps(self, kind: Any, progress: Progress) -> list[Path]:
-        files = []
+    def _usps(self, kind: Any, progress: Progress) -> tuple[Path, ...]:
+        files: list[Path] = []
         for url, name, md5 in kind.split_list.values():
             path = self.root / name
             # one that is there may have been converted from another distribution of the digits
             if not path.is_file():
                 fetch([url], path, md5, progress)
             files.append(path)
-        return files
+        return tuple(files)
 
-    def _mnist(self, kind: Any, progress: Progress) -> list[Path]:
+    def _mnist(self, kind: Any, progress: Progress) -> tuple[Path, ...]:
         folder = self.root / kind.__name__ / "raw"
-        files = []
+        files: list[Path] = []
         for name, md5 in kind.resources:
             packed = folder / name
             path = packed.with_suffix("")
             if not path.is_file():
                 ensure([f"{mirror}{name}" for mirror in kind.mirrors], packed, md5, progress)
-                draft = path.with_name(f".{path.name}.part")
-                with gzip.open(packed) as source, draft.open("wb") as target:
+                with gzip.open(packed) as source, new_file(path) as target:
                     shutil.copyfileobj(source, target)
-                draft.replace(path)
             files.append(path)
-        return files
+        return tuple(files)
 
     def _compare_with_archives(self) -> None:
         """See that MNIST's unpacked files are what their archives hold.

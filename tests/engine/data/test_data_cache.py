@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 
 from engine import verified
 from engine.config import DataConfig
-from engine.data import Arrays, cache, default_data_dir, prepare
-from engine.errors import DataError
+from engine.data import Arrays, Progress, cache, default_data_dir, prepare
+from engine.data.imagefolder import ImageFolder
+from engine.errors import DataError, StorageError
+from tests.reliability.report import MORE, promise
 
 DIGITS = DataConfig(name="digits")
 
@@ -154,3 +157,127 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert default_data_dir() == tmp_path
     monkeypatch.delenv("PROXPROP_DATA_DIR")
     assert default_data_dir().parts[-2:] == ("proxprop", "data")
+
+
+def test_a_file_that_was_written_over_is_decoded_anew(tmp_path: Path) -> None:
+    """Though its size and the time of its contents are what they were."""
+    random = np.random.default_rng(0)
+    digests = set()
+    for _ in range(2):
+        for name in ("a", "b", "a", "b"):
+            path = tmp_path / "images" / name / "0.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (4, 4), np.uint8)).save(path)
+            os.utime(path, (1e9, 1e9))
+        config = DataConfig(name="imagefolder", root=str(tmp_path / "images"))
+        digests.add(prepare(config, cache_dir=tmp_path / "cache").digest)
+        time.sleep(0.02)  # the kernel's clock is a coarse one
+    assert len(digests) == 2
+
+
+def test_files_that_change_while_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "images" / "a" / "0.png"
+    for name in ("b", "a"):
+        path = tmp_path / "images" / name / "0.png"
+        path.parent.mkdir(parents=True)
+        Image.new("L", (2, 2), 1).save(path)
+    decode = ImageFolder.decode
+
+    def change(self: ImageFolder, progress: Progress) -> Arrays:
+        found = decode(self, progress)
+        Image.new("L", (2, 2), 2).save(path)
+        os.utime(path, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(ImageFolder, "decode", change)
+    config = DataConfig(name="imagefolder", root=str(tmp_path / "images"))
+    with pytest.raises(DataError, match="changed while they were read; try again"):
+        prepare(config, cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+PRIVATE = promise(
+    MORE,
+    "who may change decoded and downloaded data",
+    "their owner alone, whatever the umask; folders are made 0700",
+)
+FOREIGN = promise(
+    MORE,
+    "links, pipes and files of others among decoded or downloaded data",
+    "refused in one line or left alone: never waited for, followed or removed",
+)
+
+
+@PRIVATE
+@pytest.mark.parametrize("umask", [0o000, 0o022], ids=oct)
+def test_modes(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        prepare(DIGITS, cache_dir=tmp_path / "some" / "data")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "some").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
+
+
+@FOREIGN
+@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "meta.json"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_what_is_no_file_in_the_cache(tmp_path: Path, name: str, kind: str) -> None:
+    prepare(DIGITS, cache_dir=tmp_path / "data")
+    path = _folder(tmp_path / "data") / name
+    target = path.rename(tmp_path / "elsewhere")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(target)
+    else:
+        path.mkdir()
+    with pytest.raises(StorageError) as caught:
+        prepare(DIGITS, cache_dir=tmp_path / "data")
+    message = str(caught.value)
+    assert message == f"{path}: expected a file of proxprop, found a {kind}; move it away"
+    assert target.is_file()
+
+
+@FOREIGN
+@pytest.mark.parametrize("which", ["decoded", "digits"])
+def test_a_folder_that_is_a_link(tmp_path: Path, which: str) -> None:
+    first = prepare(DIGITS, cache_dir=tmp_path / "data")
+    path = tmp_path / "data" / "decoded"
+    if which == "digits":
+        path = _folder(tmp_path / "data")
+    target = path.rename(tmp_path / "elsewhere")
+    path.symlink_to(target)
+    with pytest.raises(StorageError, match="expected a folder of proxprop, found a link"):
+        prepare(DIGITS, cache_dir=tmp_path / "data")
+    path.unlink()
+    target.rename(path)
+    assert prepare(DIGITS, cache_dir=tmp_path / "data").digest == first.digest
+
+
+@FOREIGN
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_file_of_somebody_in_the_cache(tmp_path: Path, damaged: bool) -> None:
+    first = prepare(DIGITS, cache_dir=tmp_path)
+    notes = _folder(tmp_path) / "NOTES.txt"
+    notes.write_text("mine")
+    if damaged:
+        (_folder(tmp_path) / "meta.json").write_text("{}")
+        with pytest.raises(StorageError, match=r"NOTES\.txt: not written by proxprop"):
+            prepare(DIGITS, cache_dir=tmp_path)
+        assert [path.name for path in (tmp_path / "decoded").iterdir()] == [notes.parent.name]
+    else:
+        assert prepare(DIGITS, cache_dir=tmp_path).digest == first.digest
+    assert notes.read_text() == "mine"
+
+
+def test_a_cache_of_unlikely_size_is_not_read(tmp_path: Path) -> None:
+    first = prepare(DIGITS, cache_dir=tmp_path)
+    path = _folder(tmp_path) / "meta.json"
+    os.truncate(path, 100 << 30)
+    assert prepare(DIGITS, cache_dir=tmp_path).digest == first.digest
+    path.write_text("[" * 100_000)
+    assert prepare(DIGITS, cache_dir=tmp_path).digest == first.digest
