@@ -67,20 +67,21 @@ def _soap(
     parameters: Iterable[nn.Parameter], config: OptimizerConfig, tau: float
 ) -> torch.optim.Optimizer:
     try:
-        from pytorch_optimizer import SOAP
+        import pytorch_optimizer  # noqa: F401 - a module that needs it may be imported by now
+
+        from engine.soap import CheckedSoap
     except ImportError:
         raise ConfigError(
             "SOAP needs the package pytorch-optimizer; "
             "install it with: pip install 'proxprop[baselines]'"
         ) from None
-    optimizer: torch.optim.Optimizer = SOAP(
+    return CheckedSoap(
         list(parameters),
         lr=tau,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
     )
-    return optimizer
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

@@ -16,19 +16,21 @@ from engine.linear_layers import linear_layers
 from engine.losses import LOSSES
 from engine.methods import Batch, Position, Problem, build_method
 from engine.prox import Prox
+from engine.solvers import Ladder, eigvalsh
 
-_Bounds = dict[str, tuple[float, float | None]]
+_Bounds = dict[str, tuple[float | None, float | None]]
 
 
 def descent_angles(
     config: RunConfig, model: nn.Module, plain: nn.Module, batch: Batch, samples: int
-) -> list[tuple[str, float, float | None, float | None]]:
-    """Name, cosine, bound and beta of every linear layer, on one mini-batch.
+) -> tuple[list[tuple[str, float, float | None, float | None]], list[str]]:
+    """Name, cosine, bound and beta of every linear layer, on one mini-batch; and in words which
+    layers' solvers or eigenvalues fell back to something else.
 
     The bound is lambda_min/lambda_max of M^-1 = (A^T A + beta I)^-1, that is
     (s_min + beta)/(s_max + beta) with s the eigenvalues of A^T A: what Prop. 4 of Frerix et al.
     says of exact steps. It is 1 for explicit layers, whose M is the identity, and not given where
-    the direction is none of the paper's.
+    the direction is none of the paper's or the eigenvalues are not found.
 
     :param model: of the method, in training mode; its directions are left in it.
     :param plain: the same network of ordinary layers, with the same weights.
@@ -40,28 +42,43 @@ def descent_angles(
         method.directions(batch, Position(config.method.tau), record=False)
     LOSSES[config.loss](plain(batch.inputs), batch.targets).mean().backward()
     directions, gradients = _by_layer(model), _by_layer(plain)
-    bounds = _bounds(config, model, inputs)
+    bounds, fallbacks = _bounds(config, model, inputs)
+    layers = {name: layer.ladder for name, layer in prox_layers(model)}
+    for name, ladder in (layers | dict(method.ladders())).items():
+        for rung, times in ladder.take_counts().items():
+            fallbacks.append(f"layer {name}: solver fell back ({times}x {rung.label})")
     return [
         (name, _cosine(directions[name], gradients[name]), *bounds.get(name, (None, None)))
         for name in gradients
-    ]
+    ], fallbacks
 
 
-def _bounds(config: RunConfig, model: nn.Module, inputs: dict[str, Tensor]) -> _Bounds:
+def _bounds(
+    config: RunConfig, model: nn.Module, inputs: dict[str, Tensor]
+) -> tuple[_Bounds, list[str]]:
     settings = config.method
     is_paper = settings.name == "backprop" or settings.is_proximal
     as_published = (settings.order, settings.last_layer, settings.envelope)
     if not is_paper or as_published != ("jacobi", "explicit", "none"):
-        return {}
+        return {}, []
     bounds: _Bounds = {name: (1.0, None) for name, _ in linear_layers(model)}
+    fallbacks = []
     for name, layer in prox_layers(model):
         rows = linear_map(layer, inputs[name].double())
         assert isinstance(layer.prox, Prox)  # variants have returned above
         beta = float(torch.as_tensor(layer.prox.beta(rows)).max())
-        values = torch.linalg.eigvalsh(small_gram(rows)).clamp_min(0)
+        ladder = Ladder()
+        found = eigvalsh(small_gram(rows), ladder)
+        if found is None:
+            bounds[name] = (None, beta)
+            fallbacks.append(f"layer {name}: no bound, the eigenvalues were not found")
+            continue
+        if ladder.take_counts():
+            fallbacks.append(f"layer {name}: eigenvalues found at the second attempt, scaled")
+        values = found.clamp_min(0)
         least = float(values.min()) if rows.rows >= rows.columns else 0.0
         bounds[name] = ((least + beta) / (float(values.max()) + beta), beta)
-    return bounds
+    return bounds, fallbacks
 
 
 def _cosine(direction: Tensor, gradient: Tensor) -> float:

@@ -190,4 +190,5 @@ def _whole(jacobian: Jacobian, limits: Limits) -> Spectrum | Extremes:
 
 def _joined(found: list[Spectrum]) -> Spectrum:
     values = np.concatenate([one.eigenvalues for one in found])
-    return Spectrum(values, found[0].order, found[0].resolution, found[0].copies)
+    fallbacks = sum(one.fallbacks for one in found)
+    return Spectrum(values, found[0].order, found[0].resolution, found[0].copies, fallbacks)

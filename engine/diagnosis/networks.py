@@ -16,6 +16,7 @@ from engine.diagnosis.blocks import Block, block_inputs, detach_statistics, line
 from engine.diagnosis.descent import descent_angles
 from engine.diagnosis.local_hessians import Measured, input_hessian, weight_hessian
 from engine.diagnosis.results import HESSIANS, Angle, BlockSpectrum, Diagnosis
+from engine.diagnosis.spectra import SpectrumError
 from engine.errors import CheckpointError, ConfigError
 from engine.losses import targets
 from engine.methods import Batch
@@ -153,20 +154,17 @@ def diagnose(
     count = min(samples, len(dataset.train))
     indices = torch.arange(count, device=device)
     for subject in subjects:
-        network = f"{subject.variant}, seed {subject.config.seed}"
 
-        def told(what: str, network: str = network) -> None:
+        def told(what: str, network: str = _name(subject)) -> None:
             if progress is not None:
                 progress(f"{network}: {what}")
 
         inputs, labels = dataset.batch(dataset.train, indices)
         batch = Batch(indices, inputs, targets(subject.config.loss, inputs, labels))
-        spectra += _spectra(subject, dataset, batch, device, told)
+        spectra += _spectra(subject, dataset, batch, device, told, notes)
         told("directions")
-        found, note = _angles(subject, dataset, batch, device)
-        angles += found
-        if note and note not in notes:
-            notes.append(note)
+        angles += _angles(subject, dataset, batch, device, notes)
+    notes = list(dict.fromkeys(notes))
     return Diagnosis({**about, "samples": count}, tuple(spectra), tuple(angles), (), tuple(notes))
 
 
@@ -176,6 +174,7 @@ def _spectra(
     batch: Batch,
     device: torch.device,
     told: Callable[[str], None],
+    notes: list[str],
 ) -> list[BlockSpectrum]:
     config = subject.config
     model = detach_statistics(_network(subject, dataset, device, MethodConfig(name="backprop")))
@@ -190,7 +189,14 @@ def _spectra(
         )
         for hessian, measure, beta in measures:
             told(f"{HESSIANS[hessian]} of block {number} of {len(blocks)}")
-            one = measure(block, given)
+            where = f"{_name(subject)}: {HESSIANS[hessian]} of block {block.name}"
+            try:
+                one = measure(block, given)
+            except SpectrumError as error:
+                notes.append(f"{where}: {error}")
+                continue
+            if one.spectrum.fallbacks:
+                notes.append(f"{where}: eigenvalues found at the second attempt, scaled")
             figures = one.spectrum.figures(beta, one.samples)
             found.append(
                 BlockSpectrum(
@@ -215,23 +221,31 @@ def _beta(method: MethodConfig, block: Block, inputs: Tensor) -> float:
 
 
 def _angles(
-    subject: Subject, dataset: Dataset, batch: Batch, device: torch.device
-) -> tuple[list[Angle], str]:
+    subject: Subject, dataset: Dataset, batch: Batch, device: torch.device, notes: list[str]
+) -> list[Angle]:
     config = subject.config
     if config.method.is_full_batch:
-        return [], f"no angles: method {config.method.name!r} steps on all samples at once"
+        notes.append(f"no angles: method {config.method.name!r} steps on all samples at once")
+        return []
     if config.method.name in ("muon", "soap"):
-        return [], f"no angles: {config.method.name} turns gradients in the optimiser"
+        notes.append(f"no angles: {config.method.name} turns gradients in the optimiser")
+        return []
     model = _network(subject, dataset, device, config.method)
     plain = _network(subject, dataset, device, MethodConfig(name="backprop"))
     try:
-        found = descent_angles(config, model, plain, batch, len(dataset.train))
+        found, fallbacks = descent_angles(config, model, plain, batch, len(dataset.train))
     except ConfigError as error:
-        return [], f"no angles: {error}"
+        notes.append(f"no angles: {error}")
+        return []
+    notes += [f"{_name(subject)}, {text}" for text in fallbacks]
     return [
         Angle(subject.variant, config.seed, name, cosine, bound, beta)
         for name, cosine, bound, beta in found
-    ], ""
+    ]
+
+
+def _name(subject: Subject) -> str:
+    return f"{subject.variant}, seed {subject.config.seed}"
 
 
 def _network(

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.diagnosis.results import Figures
+from engine.errors import ProxPropError
+from engine.solvers import Ladder, eigh, eigvalsh, is_finite
 
 _EPS = float(np.finfo(np.float64).eps)
 _QUANTILES = np.array([0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0])
@@ -19,6 +21,10 @@ _TINY = float(np.finfo(np.float64).tiny)
 _CONVERGED = 1e-6
 _CHECK_EVERY = 8
 """Steps of Lanczos between two looks at how far it is."""
+
+
+class SpectrumError(ProxPropError):
+    """A matrix is not finite, or its eigenvalues were not found."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +37,14 @@ class Spectrum:
     :ivar resolution: eigenvalues at or below so many times their part's largest one are zero but
         for rounding.
     :ivar copies: how often all of it is there: m for H = I_m (x) S.
+    :ivar fallbacks: decompositions that took a second attempt.
     """
 
     eigenvalues: NDArray[np.float64]
     order: int
     resolution: float
     copies: int = 1
+    fallbacks: int = 0
 
     def figures(self, beta: float, samples: int) -> Figures:
         """What is told of the whole, the union of its parts.
@@ -81,6 +89,7 @@ class Extremes:
     :ivar has_zeros: whether H has more columns than rank for its shape alone.
     :ivar error: the greater of both values' residual norms, of which each is at most so far from an
         eigenvalue, relative to the value.
+    :ivar fallbacks: as in :class:`Spectrum`.
     """
 
     order: int
@@ -88,6 +97,7 @@ class Extremes:
     least: float
     has_zeros: bool
     error: float
+    fallbacks: int = 0
 
     def figures(self, beta: float, samples: int) -> Figures:
         """As :meth:`Spectrum.figures`; the condition numbers are lower bounds."""
@@ -122,9 +132,13 @@ def of_grams(grams: Tensor, *, order: int, size: int, copies: int = 1) -> Spectr
 
     :param order: columns of J.
     :param size: its rows or columns, whichever are more; rounding grows with them.
+    :raises SpectrumError: a Gram is not finite, or its eigenvalues are not found.
     """
-    values = torch.linalg.eigvalsh(grams).cpu().numpy()
-    return Spectrum(values, order, size * _EPS, copies)
+    ladder = Ladder()
+    values = eigvalsh(grams, ladder)
+    if values is None:
+        raise _no_spectrum(grams)
+    return Spectrum(values.cpu().numpy(), order, size * _EPS, copies, _count(ladder))
 
 
 def lanczos(
@@ -139,8 +153,10 @@ def lanczos(
     :param start: ``(size,)``; where it is zero, so is the map taken to be.
     :param order: of J^T J, which may be larger than the map's ``size`` when that is J J^T.
     :param steps: products at most; fewer where both ends have converged.
+    :raises SpectrumError: a product is not finite, or the Ritz values are not found.
     """
     size = len(start)
+    ladder = Ladder()
     if not bool(start.any()):
         return Extremes(order, 0.0, 0.0, True, 0.0)
     basis = start.new_empty(min(steps, size), size)
@@ -163,16 +179,16 @@ def lanczos(
         # but for those into what rounding alone has left of the space
         nearly = norm <= _CONVERGED * scale
         if nearly or step + 1 == len(basis) or step % _CHECK_EVERY == 0:
-            largest, least, error = _ends(diagonal, beside, norm)
+            largest, least, error = _ends(diagonal, beside, norm, ladder)
             if exhausted or error <= _CONVERGED:
                 break
         beside.append(norm)
         vector = image / norm
-    return Extremes(order, largest, least, order > size, min(error, 1e300))
+    return Extremes(order, largest, least, order > size, min(error, 1e300), _count(ladder))
 
 
 def _ends(
-    diagonal: Sequence[float], beside: Sequence[float], norm: float
+    diagonal: Sequence[float], beside: Sequence[float], norm: float, ladder: Ladder
 ) -> tuple[float, float, float]:
     """Largest and least Ritz value of a tridiagonal matrix, and the greater of their relative
     residuals.
@@ -183,11 +199,24 @@ def _ends(
     if beside:
         off = torch.tensor(beside, dtype=torch.float64)
         matrix += torch.diag(off, 1) + torch.diag(off, -1)
-    values, vectors = torch.linalg.eigh(matrix)
+    found = eigh(matrix, ladder)
+    if found is None:
+        raise _no_spectrum(matrix)
+    values, vectors = found
     largest, least = float(values[-1]), max(float(values[0]), 0.0)
     at_top, at_bottom = norm * vectors[-1, [-1, 0]].abs()
     error = max(float(at_top) / max(largest, _TINY), float(at_bottom) / max(least, _TINY))
     return largest, least, error
+
+
+def _count(ladder: Ladder) -> int:
+    return sum(ladder.take_counts().values())
+
+
+def _no_spectrum(matrix: Tensor) -> SpectrumError:
+    if is_finite(matrix):
+        return SpectrumError("no spectrum: the eigenvalues of the matrix were not found")
+    return SpectrumError("no spectrum: the matrix is not finite")
 
 
 def _ratio(above: float, below: float) -> float:

@@ -23,11 +23,12 @@ from engine.methods.admm_blocks import (
     fitted_preactivations,
     fitted_weights,
 )
-from engine.methods.base import Batch, Found, LayersAlone, Position, Problem
+from engine.methods.base import Batch, Found, Position, Problem
 from engine.methods.mlp import DenseLayer, dense_layers, linear, set_back
+from engine.solvers import Ladder
 
 
-class Admm(LayersAlone):
+class Admm:
     """The method, with a, z and the multiplier of all training samples: memory of samples times
     twice the hidden units and the outputs, and as much in every checkpoint.
 
@@ -41,6 +42,7 @@ class Admm(LayersAlone):
         self._layers = dense_layers(problem.model, "admm")
         if any(isinstance(part, nn.Tanh | nn.Sigmoid) for part in problem.model.modules()):
             raise ConfigError("method 'admm' needs model.activation 'relu'")
+        self._ladders = {layer.name: Ladder() for layer in self._layers}
         self._loss = problem.loss
         self._loss_name = problem.config.loss
         self._settings = problem.config.method.admm
@@ -85,8 +87,9 @@ class Admm(LayersAlone):
         weights = [layer.parameters() for layer in self._layers]
         below = inputs
         for index, layer in enumerate(self._layers):
-            z = self._z[index]
-            weights[index] = fitted_weights(below, z, bias=weights[index].bias is not None)
+            z, ladder = self._z[index], self._ladders[layer.name]
+            has_bias = weights[index].bias is not None
+            weights[index] = fitted_weights(below, z, ladder, bias=has_bias)
             if layer.activation is None:
                 q = linear(weights[index], below)
                 z.copy_(fitted_outputs(self._loss_name, targets, q, self._multiplier, beta))
@@ -94,11 +97,15 @@ class Admm(LayersAlone):
                 a = self._a[index]
                 above, z_above = weights[index + 1], self._z[index + 1]
                 h = layer.activation.value(z)
-                a.copy_(fitted_activations(above, z_above, h, beta, gamma))
+                a.copy_(fitted_activations(above, z_above, h, beta, gamma, ladder))
                 q = linear(weights[index], below)
                 z.copy_(fitted_preactivations(a, q, beta, gamma))
                 below = a
         return weights
+
+    def ladders(self) -> Mapping[str, Ladder]:
+        """Of every layer's weights and activations."""
+        return self._ladders
 
     def tensors(self) -> dict[str, Tensor]:
         """``z/L`` and ``a/L`` per layer and ``multiplier``, ``(samples, width)``."""

@@ -16,46 +16,61 @@ from torch import Tensor
 
 from engine.linear_maps import Dense, Direction
 from engine.loss_prox import prox
+from engine.solvers import Exact, Ladder, ProximalSystem, Rung, eigh, is_finite
+
+_RIDGE = 1e-12
+"""Of the mean diagonal of a Gram without eigenvectors, added to it."""
 
 
-def fitted_weights(a: Tensor, z: Tensor, *, bias: bool) -> Direction:
+def fitted_weights(a: Tensor, z: Tensor, ladder: Ladder, *, bias: bool) -> Direction:
     """argmin |z - W a|^2, the shortest of them: z times the pseudo-inverse of a.
 
     Made in float64 from the Gram of a, where singular values of a below about 1e-7 of the largest,
-    which is float32's rounding, count as zero.
+    which is float32's rounding, count as zero. Where LAPACK finds no eigenvectors of the Gram, W
+    minimises |z - W a|^2 + beta |W|^2 with a small beta.
 
     :param a: ``(samples, n)``.
     :param z: ``(samples, m)``.
+    :param ladder: where a Gram without eigenvectors is counted, as :attr:`Rung.JITTER`.
     :returns: weight ``(m, n)`` and bias ``(m, 1)``; not finite where a or z is not.
     """
     double = _precise(a)
     inputs = Dense(a.to(double), bias=bias)
     gram = inputs.gram()
-    # an eigendecomposition of what is not finite raises; the product with z says it instead
-    inverse = torch.linalg.pinv(gram.nan_to_num(0.0, 0.0, 0.0), hermitian=True)
+    found = eigh(gram, ladder)
+    if found is None:
+        if is_finite(gram):
+            ladder.count(Rung.JITTER)
+        beta = _RIDGE * inputs.trace() / inputs.columns
+        system = ProximalSystem(inputs, z.to(double), beta)
+        return Exact().solve(system, ladder, form="primal").direction.to(a.dtype)
+    values, vectors = found
+    least = values.abs().max() * (len(values) * torch.finfo(values.dtype).eps)
+    inverse = (vectors * torch.where(values.abs() > least, 1 / values, 0.0)) @ vectors.mT
     right = inputs.adjoint(z.to(double)).joined()
     return inputs.split((right @ inverse).to(a.dtype))
 
 
 def fitted_activations(
-    above: Direction, z_above: Tensor, h: Tensor, beta: float, gamma: float
+    above: Direction, z_above: Tensor, h: Tensor, beta: float, gamma: float, ladder: Ladder
 ) -> Tensor:
     """argmin_a beta |z_{l+1} - W_{l+1} a|^2 + gamma |a - h(z_l)|^2, ``(samples, n)``.
 
     :param above: W_{l+1}, ``(m, n)`` and its bias.
     :param z_above: z_{l+1}, ``(samples, m)``.
     :param h: h(z_l), ``(samples, n)``.
+    :param ladder: where failures of the solver are counted.
     """
     assert above.weight is not None
-    weight = above.weight.to(_precise(h))
-    matrix = beta * (weight.mT @ weight)
-    matrix.diagonal().add_(gamma)
     # from h on, so that what cancels is not computed: the residual of z_{l+1} moves a
     residual = z_above - h @ above.weight.mT
     if above.bias is not None:
         residual = residual - above.bias.mT
-    factor, _ = torch.linalg.cholesky_ex(matrix)
-    moved = torch.cholesky_solve(beta * (residual.to(weight.dtype) @ weight).mT, factor).mT
+    double = _precise(h)
+    rows = Dense(above.weight.to(double), bias=False)
+    system = ProximalSystem(rows, residual.mT.to(double), gamma / beta)
+    moved = Exact().solve(system, ladder).direction.weight
+    assert moved is not None
     return h + moved.to(h.dtype)
 
 

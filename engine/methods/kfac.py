@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from engine import precision
 from engine.errors import CheckpointError, ConfigError
 from engine.linear_layers import LinearLayer, linear_layers
-from engine.methods.base import Batch, Found, LayersAlone, Position, Problem
+from engine.methods.base import Batch, Found, Position, Problem
 from engine.methods.batch_norm import statistics_kept
+from engine.solvers import Ladder, Rung, eigh, is_finite
 
 _FIELDS = ("input_basis", "output_basis", "inverse")
 
@@ -50,25 +51,40 @@ class Block:
         return self.output_basis @ (turned * self.inverse) @ self.input_basis.T
 
 
-def block(a: Tensor, b: Tensor, damping: float) -> Block:
-    """The inverse from the factors A ``(n, n)`` and B ``(m, m)``.
+def block(a: Tensor, b: Tensor, damping: float, ladder: Ladder) -> Block | None:
+    """Return the inverse from the factors A ``(n, n)`` and B ``(m, m)``; None: one is not finite.
 
-    :raises torch.linalg.LinAlgError: a factor is not finite, or its eigenvalues were not found.
+    A factor whose eigenvectors LAPACK does not find is replaced by its diagonal. Its trace, and so
+    the length of V, stays what it was, and V a direction of descent. The eigenvectors of the step
+    before would be those of another mini-batch, and a resumed run would not have them.
+
+    :param ladder: where such a replacement is counted, and eigenvectors that took float64.
     """
-    a_values, a_vectors = torch.linalg.eigh(a)
-    b_values, b_vectors = torch.linalg.eigh(b)
+    if not (is_finite(a) and is_finite(b)):
+        ladder.count(Rung.GRADIENT)
+        return None
+    a_values, a_vectors = _eigenvectors(a, ladder)
+    b_values, b_vectors = _eigenvectors(b, ladder)
     # both are sums of squares: what is below zero is rounding
     products = torch.outer(b_values.clamp_min(0), a_values.clamp_min(0))
     return Block(a_vectors, b_vectors, 1 / (products + damping))
 
 
-class Kfac(LayersAlone):
+def _eigenvectors(factor: Tensor, ladder: Ladder) -> tuple[Tensor, Tensor]:
+    found = eigh(factor, ladder)
+    if found is not None:
+        return found
+    ladder.count(Rung.OTHER_BASIS)
+    return factor.diagonal(), torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+
+
+class Kfac:
     """Directions of all linear and convolution layers; of batch normalisation the gradient.
 
     A curvature costs a forward pass and a backward pass more (``type-2``: one for every output of
     the network), and the eigenvectors of all factors, for which an accelerator waits for the host.
     Batch normalisation makes samples depend on one another, which the curvature does not see. Where
-    a factor has no eigenvectors because it is not finite, the step is one of gradients.
+    a factor is not finite, the step is one of gradients; see also :func:`block`.
 
     :raises ConfigError: the package curvlinops is not installed.
     """
@@ -78,6 +94,7 @@ class Kfac(LayersAlone):
         self._problem = problem
         self._settings = problem.config.method.kfac
         self._layers = dict(linear_layers(problem.model))
+        self._ladders = {name: Ladder() for name in self._layers}
         self._blocks: dict[str, Block] = {}
         self._age = 0
 
@@ -93,6 +110,10 @@ class Kfac(LayersAlone):
             for name, found in self._blocks.items():
                 _precondition(self._layers[name], found)
         return Found(loss.detach())
+
+    def ladders(self) -> Mapping[str, Ladder]:
+        """Of the eigenvectors of every layer's factors."""
+        return self._ladders
 
     def tensors(self) -> dict[str, Tensor]:
         """The curvature in use and the steps it has had, where it outlives a step."""
@@ -143,12 +164,13 @@ class Kfac(LayersAlone):
         # theirs, its gradients' products a quarter
         scale = 1.0 if of_labels else 0.5 if fisher == "type-2" else 0.25
         blocks = {}
-        try:
-            for name in self._layers:
-                b = factors["gradient_covariances"][name] * (scale / len(outputs))
-                blocks[name] = block(factors["input_covariances"][name], b, self._settings.damping)
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            return {}
+        for name, ladder in self._ladders.items():
+            a = factors["input_covariances"][name]
+            b = factors["gradient_covariances"][name] * (scale / len(outputs))
+            found = block(a, b, self._settings.damping, ladder)
+            if found is None:
+                return {}
+            blocks[name] = found
         return blocks
 
     def _targets(self, batch: Batch, outputs: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ answers with a :class:`~engine.solvers.solution.Solution`.
 
 from engine.solvers.base import Solver
 from engine.solvers.cg import CG
+from engine.solvers.eigen import eigh, eigvalsh, is_finite
 from engine.solvers.exact import Exact
 from engine.solvers.ladder import Ladder, Rung
 from engine.solvers.solution import Solution, SolverStats
@@ -20,4 +21,7 @@ __all__ = [
     "Solution",
     "Solver",
     "SolverStats",
+    "eigh",
+    "eigvalsh",
+    "is_finite",
 ]

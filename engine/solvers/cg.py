@@ -85,7 +85,7 @@ class CG:
     ) -> Solution:
         """Solve the system; see :class:`~engine.solvers.base.Solver`."""
         form = form or cheapest(self.products(system))
-        direction, steps = self._iterate(system, form, record=record)
+        direction, steps = self._iterate(system, form, ladder, record=record)
         return self.solution(system, form, direction, steps)
 
     def recurrence(self, system: ProximalSystem, *, record: bool = False) -> Recurrence:
@@ -125,12 +125,13 @@ class CG:
         return saved > _EIGH * system.map.rows
 
     def _iterate(
-        self, system: ProximalSystem, form: Form, *, record: bool
+        self, system: ProximalSystem, form: Form, ladder: Ladder, *, record: bool
     ) -> tuple[Direction, StepSizes]:
         steps = self._make_steps(record=record)
         if form == "dual":
-            iterate = iterate_in_eigenbasis if self._diagonalises(system) else iterate_dual
-            return iterate(system, self.max_iterations, steps)
+            if self._diagonalises(system):
+                return iterate_in_eigenbasis(system, self.max_iterations, steps, ladder)
+            return iterate_dual(system, self.max_iterations, steps)
         flat = self._is_flat(system)
         return iterate_primal(system, form, self.max_iterations, steps, flat=flat)
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from engine.linear_maps import Dense, Direction
+from engine.solvers.eigen import eigh
+from engine.solvers.ladder import Ladder, Rung
 from engine.solvers.solution import Form
 from engine.solvers.system import ProximalSystem
 
@@ -168,14 +170,16 @@ def iterate_dual(
 
 
 def iterate_in_eigenbasis(
-    system: ProximalSystem, iterations: int, make_steps: MakeSteps
+    system: ProximalSystem, iterations: int, make_steps: MakeSteps, ladder: Ladder
 ) -> tuple[Direction, StepSizes]:
-    """The dual form with K = Q diag(values) Q^T, where products with K are elementwise."""
+    """The dual form with K = Q diag(values) Q^T, where products with K are elementwise; by products
+    with K where it has no eigenvectors, because it is not finite or LAPACK finds none."""
     assert isinstance(system.map, Dense)
-    try:
-        values, vectors = torch.linalg.eigh(system.map.outer())
-    except RuntimeError:  # inputs that are not finite: let the loss show it
+    found = eigh(system.map.outer(), ladder)
+    if found is None:
+        ladder.count(Rung.PRODUCTS)
         return iterate_dual(system, iterations, make_steps)
+    values, vectors = found
     values = values.clamp_min(0.0).unsqueeze(-1)
     damped = values + system.beta
     residual = vectors.mT @ system.cotangent

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.linear_maps import Dense, Direction
+from engine.solvers.eigen import eigh, is_finite
 from engine.solvers.ladder import Ladder, Rung
 from engine.solvers.solution import Form, Solution, SolverStats, cheapest, quality
 from engine.solvers.system import ProximalSystem
@@ -90,11 +91,13 @@ class Exact:
                 # anew from A: what was rounded to float32 can not be mended
                 precise = system.to(torch.float64)
                 right = _right(precise, form)
+                if device == "cpu" and not (is_finite(right) and is_finite(precise.map.trace())):
+                    break  # no rung can mend that
             solution, failed = attempt(precise, form, right)
             if device != "cpu":
                 ladder.defer(failed)
                 solution = torch.where(failed, _safe_gradient(precise, right), solution)
-            elif failed:
+            elif failed or not is_finite(solution):
                 continue
             else:
                 ladder.count(rung)
@@ -129,13 +132,15 @@ def _cholesky(
 
 def _eigh(system: ProximalSystem, form: Form, right: Tensor) -> tuple[Tensor, Tensor]:
     matrix = _gram(system, form)
-    finite = torch.isfinite(matrix).all()
-    values, vectors = torch.linalg.eigh(torch.where(finite, matrix, 0.0))
+    found = eigh(matrix)
+    if found is None:
+        return right, torch.ones((), dtype=torch.bool, device=right.device)
+    values, vectors = found
     # eigenvalues within rounding of zero carry no information, only noise
     floor = values[..., -1:] * matrix.shape[-1] * torch.finfo(matrix.dtype).eps
     damped = values.clamp_min(0.0) + _beta_for_diagonal(system.beta) + floor
     solution = vectors @ ((vectors.mT @ right) / damped.unsqueeze(-1))
-    return solution, ~(finite & torch.isfinite(solution).all())
+    return solution, ~torch.isfinite(solution).all()
 
 
 def _right(system: ProximalSystem, form: Form) -> Tensor:

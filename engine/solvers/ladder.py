@@ -15,18 +15,22 @@ class Rung(IntEnum):
     CHOLESKY = 0
     """Cholesky of the Gram in the working precision."""
     FLOAT64 = 1
-    """The Gram too in float64."""
+    """The Gram, or its eigenvectors, in float64."""
     JITTER = 2
     """More damping: 1e-6 of the mean diagonal, times 10 until it works."""
     EIGH = 3
     """Eigendecomposition with negative eigenvalues of the Gram taken as zero."""
-    GRADIENT = 4
+    PRODUCTS = 4
+    """CG by products with the Gram, of which there are no eigenvectors: the same iterates."""
+    OTHER_BASIS = 5
+    """A Kronecker factor without eigenvectors: its diagonal (K-FAC), or the basis that SOAP had."""
+    GRADIENT = 6
     """No solution at all: the gradient at a length that is safe, grad/(tr(A^T A) + beta)."""
 
     @property
     def label(self) -> str:
         """Name for people."""
-        return self.name.lower()
+        return self.name.lower().replace("_", " ")
 
 
 @dataclass(slots=True)

@@ -102,6 +102,32 @@ def test_not_finite_inputs_reach_the_last_rung_without_an_exception():
     assert ladder.take_counts() == {Rung.GRADIENT: 1}
 
 
+def test_what_is_not_finite_is_not_tried_again_and_again(monkeypatch):
+    tried = []
+    cholesky = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda m: tried.append(m) or cholesky(m))
+    for a, G in ((torch.full((9, 4), torch.inf), torch.randn(9, 2)), (torch.randn(9, 4), None)):
+        tried.clear()
+        ladder = Ladder()
+        right = torch.full((9, 2), torch.nan) if G is None else G
+        Exact().solve(ProximalSystem(Dense(a), right, 1.0), ladder)
+        assert ladder.take_counts() == {Rung.GRADIENT: 1}
+        assert len(tried) == 1
+
+
+@pytest.mark.parametrize("outputs", [2, 5])  # substitutions, explicit inverse
+def test_a_factor_that_is_not_finite_is_no_success(outputs, monkeypatch):
+    """LAPACK says that all went well."""
+    system = ProximalSystem(Dense(torch.randn(9, 4)), torch.randn(9, outputs), 0.1)
+    truth = Exact().solve(system, Ladder()).direction.joined()
+    well = torch.tensor(0)
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda matrix: (matrix * torch.nan, well))
+    ladder = Ladder()
+    found = Exact().solve(system, ladder).direction.joined()
+    assert ladder.take_counts() == {Rung.EIGH: 1}
+    torch.testing.assert_close(found, truth)
+
+
 def test_a_layer_counts_and_reports_its_rung():
     a, _ = nearly_singular()
     layer = ProxLinear(30, 3, prox=Prox(1e6))

@@ -47,7 +47,7 @@ def iterate(cg, system, form):
     if form == "dual":
         found = iterate_dual(system, cg.max_iterations, steps)
     elif form == "eigen":
-        found = iterate_in_eigenbasis(system, cg.max_iterations, steps)
+        found = iterate_in_eigenbasis(system, cg.max_iterations, steps, Ladder())
     else:
         found = iterate_primal(system, form, cg.max_iterations, steps, flat=False)
     return found[0].joined()

@@ -12,7 +12,7 @@ from torch import nn
 
 from engine.diagnosis.descent import descent_angles
 from engine.diagnosis.networks import Subject, check_variant, diagnose, variant_of, vary
-from engine.diagnosis.results import summarise
+from engine.diagnosis.results import HESSIANS, summarise
 from engine.errors import CheckpointError, ConfigError
 from engine.methods import Batch
 from engine.models import build_model
@@ -114,7 +114,7 @@ def network(method, kind=None):
 
 def test_cosine_and_bound_from_the_formulas():
     run_config, model, plain, batch = network("exact")
-    found = descent_angles(run_config, model, plain, batch, 5)
+    found, _ = descent_angles(run_config, model, plain, batch, 5)
     A = np.concatenate([batch.inputs.flatten(1).double().numpy(), np.ones((5, 1))], axis=1)
     layer = plain[1]
     gradient = torch.cat([layer.weight.grad, layer.bias.grad[:, None]], dim=1).double().numpy()
@@ -132,9 +132,9 @@ def test_cosine_and_bound_from_the_formulas():
 def test_bound_of_a_convolution():
     kind = {"kind": "convnet", "channels": [2, 3], "kernel": 3, "pools": 1}
     run_config, model, plain, batch = network("exact", kind)
-    (_, first, bound, _), (_, second, _, _), last = descent_angles(
-        run_config, model, plain, batch, 5
-    )
+    found, fallbacks = descent_angles(run_config, model, plain, batch, 5)
+    (_, first, bound, _), (_, second, _, _), last = found
+    assert fallbacks == []
     patches = nn.functional.unfold(batch.inputs.double(), 3, padding=1).mT.reshape(-1, 9).numpy()
     A = np.concatenate([patches, np.ones((len(patches), 1))], axis=1)
     values = np.linalg.eigvalsh(A.T @ A + 2.0 * np.eye(10))
@@ -148,12 +148,9 @@ def test_methods_without_the_theory_have_no_bound():
     for method, settings in {"backprop": {}, "exact": {"order": "gauss-seidel"}}.items():
         run_config, model, plain, batch = network(method)
         changed = run_config.method.model_copy(update=settings)
-        bounds = [
-            bound
-            for _, _, bound, _ in descent_angles(
-                run_config.model_copy(update={"method": changed}), model, plain, batch, 5
-            )
-        ]
+        run_config = run_config.model_copy(update={"method": changed})
+        found, _ = descent_angles(run_config, model, plain, batch, 5)
+        bounds = [bound for _, _, bound, _ in found]
         assert bounds == ([1.0, 1.0] if method == "backprop" else [None, None])
 
 
@@ -163,7 +160,7 @@ def test_a_dead_layer_has_no_angle():
         with torch.no_grad():
             one[1].weight.zero_()
             one[1].bias.fill_(-1.0)
-    found = descent_angles(run_config, model, plain, batch, 5)
+    found, _ = descent_angles(run_config, model, plain, batch, 5)
     assert math.isnan(found[0][1])
 
 
@@ -254,3 +251,50 @@ def test_angles_outside_of_the_papers_theory_have_no_bound(option):
     run = config("exact", **{f"method__{key}": value for key, value in option.items()}, **DATA)
     found = diagnose([Subject("plain", run)], dataset(run), samples=5, device=CPU, about={})
     assert [angle.bound for angle in found.angles] == [None, None]
+
+
+def test_blocks_whose_eigenvalues_fail_are_named(monkeypatch):
+    run_config = config("exact", **DATA)
+    subject = Subject("plain", run_config)
+    whole = diagnose([subject], dataset(run_config), samples=5, device=CPU, about={})
+    assert whole.notes == ()
+    eigvalsh, calls = torch.linalg.eigvalsh, []
+
+    def failing(matrix):
+        calls.append(matrix)
+        # the first spectrum never, the second one at the second attempt
+        return eigvalsh(matrix) * torch.nan if len(calls) <= 3 else eigvalsh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", failing)
+    found = diagnose([subject], dataset(run_config), samples=5, device=CPU, about={})
+    first, second = found.notes
+    where = f"plain, seed {run_config.seed}: "
+    names = [(one.block, HESSIANS[one.hessian]) for one in whole.spectra[:2]]
+    assert first == (
+        f"{where}{names[0][1]} of block {names[0][0]}: "
+        "no spectrum: the eigenvalues of the matrix were not found"
+    )
+    assert second == (
+        f"{where}{names[1][1]} of block {names[1][0]}: "
+        "eigenvalues found at the second attempt, scaled"
+    )
+    assert [(one.block, one.hessian) for one in found.spectra] == [
+        (one.block, one.hessian) for one in whole.spectra[1:]
+    ]
+
+
+def test_a_bound_without_eigenvalues_is_none_and_told(monkeypatch):
+    run_config, model, plain, batch = network("exact")
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda matrix: matrix.diagonal() * torch.nan)
+    found, fallbacks = descent_angles(run_config, model, plain, batch, 5)
+    assert found[0][2] is None
+    assert math.isfinite(found[0][1])
+    assert fallbacks == ["layer 1: no bound, the eigenvalues were not found"]
+
+
+def test_a_solver_that_falls_back_is_told(monkeypatch):
+    run_config, model, plain, batch = network("exact")
+    failed = torch.tensor(1)
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda matrix: (matrix, failed))
+    _, fallbacks = descent_angles(run_config, model, plain, batch, 5)
+    assert fallbacks == ["layer 1: solver fell back (1x eigh)"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.diagnosis.spectra import Spectrum, lanczos, of_factors
+from engine.diagnosis.spectra import Spectrum, SpectrumError, lanczos, of_factors
 from tests.engine.diagnosis.truth import nonzero
 
 
@@ -129,3 +129,61 @@ def test_lanczos_looks_seldom_at_how_far_it_is(monkeypatch):
     truth = nonzero(factor.numpy())
     assert found.largest == pytest.approx(truth[-1], rel=1e-3)
     assert 0 < len(looks) <= 40 / 8 + 1
+
+
+def answering(monkeypatch, name, answer):
+    """LAPACK answers every first attempt (``once``) or all of them with NaN."""
+    function, calls = getattr(torch.linalg, name), []
+
+    def failing(matrix):
+        calls.append(matrix)
+        found = function(matrix)
+        if answer == "once" and len(calls) % 2 == 0:
+            return found
+        return found * torch.nan if name == "eigvalsh" else (found[0] * torch.nan, found[1])
+
+    monkeypatch.setattr(torch.linalg, name, failing)
+
+
+def test_eigenvalues_at_the_second_attempt_are_counted(monkeypatch):
+    factors = random(3, 5, 4)
+    expected = of_factors(factors)
+    assert expected.fallbacks == 0
+    answering(monkeypatch, "eigvalsh", "once")
+    found = of_factors(factors)
+    assert found.fallbacks == 1
+    np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues)
+
+
+def test_eigenvalues_that_are_not_found_are_an_error_in_one_line(monkeypatch):
+    """NaN among them were left out as if they were zero."""
+    answering(monkeypatch, "eigvalsh", "never")
+    with pytest.raises(SpectrumError, match="not found"):
+        of_factors(random(3, 5, 4))
+
+
+def test_a_matrix_that_is_not_finite_has_no_spectrum():
+    factors = random(3, 5, 4)
+    factors[1, 2, 2] = torch.inf
+    with pytest.raises(SpectrumError, match="not finite"):
+        of_factors(factors)
+    with pytest.raises(SpectrumError, match="not finite"):
+        lanczos(lambda v: v * torch.nan, random(9), order=9, steps=5)
+
+
+@pytest.mark.parametrize("answer", ["once", "never"])
+def test_ritz_values_are_checked(answer, monkeypatch):
+    factor = random(30, 20)
+    truth = nonzero(factor.numpy())
+    answering(monkeypatch, "eigh", answer)
+
+    def measured():
+        return lanczos(lambda v: factor.mT @ (factor @ v), random(20), order=20, steps=20)
+
+    if answer == "never":
+        with pytest.raises(SpectrumError, match="not found"):
+            measured()
+        return
+    found = measured()
+    assert found.largest == pytest.approx(truth[-1])
+    assert found.fallbacks > 0

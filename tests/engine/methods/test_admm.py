@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from torch import nn
 
 from engine.errors import CheckpointError, ConfigError
-from engine.events import EpochDone
+from engine.events import EpochDone, LadderClimbed
 from engine.linear_maps import Direction
 from engine.losses import LOSSES
 from engine.methods import Batch, Position, Problem
@@ -22,6 +22,7 @@ from engine.methods.admm_blocks import (
     fitted_preactivations,
     fitted_weights,
 )
+from engine.solvers import Ladder, Rung
 from tests.engine import reference, small
 
 BETA, GAMMA = 0.7, 2.5
@@ -50,7 +51,7 @@ def test_weights_are_the_shortest_least_squares_solution(bias, samples):
     a, z = noise(samples, 6), noise(samples, 4, seed=1)
     a[:, 2] = 0.0  # a unit that is never active
     a[:, 3] = a[:, 4]
-    found = fitted_weights(a, z, bias=bias)
+    found = fitted_weights(a, z, Ladder(), bias=bias)
     A = reference.with_ones(a.numpy(), bias=bias)
     truth = np.linalg.pinv(A, rcond=1e-7) @ z.numpy()
     assert reference.relative(found.joined().T, truth) < 1e-9
@@ -62,16 +63,63 @@ def test_weights_are_the_shortest_least_squares_solution(bias, samples):
 def test_weights_of_badly_scaled_float32_inputs():
     a = (noise(200, 20) * torch.logspace(0, -4, 20)).float() + 1.0
     W = noise(3, 20).float()
-    found = fitted_weights(a, a @ W.T + 0.5, bias=True)
+    found = fitted_weights(a, a @ W.T + 0.5, Ladder(), bias=True)
     fit = a @ found.weight.T + found.bias.T
     torch.testing.assert_close(fit, a @ W.T + 0.5, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_weights_of_a_gram_without_eigenvectors(bias, raises, monkeypatch):
+    """Its pseudo-inverse raised, or was NaN."""
+    a, z, ladder = noise(30, 6), noise(30, 4, seed=1), Ladder()
+    a[:, 2] = 0.0
+    truth = fitted_weights(a, z, ladder, bias=bias)
+    assert ladder.take_counts() == {}
+
+    def failing(matrix):
+        if raises:
+            raise torch.linalg.LinAlgError("linalg.eigh: The algorithm failed to converge")
+        return matrix.diagonal(), torch.full_like(matrix, torch.nan)
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
+    found = fitted_weights(a, z, ladder, bias=bias)
+    assert ladder.take_counts() == {Rung.JITTER: 1}
+    torch.testing.assert_close(found.joined(), truth.joined(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_factorisation_of_the_activations_that_fails_is_counted(monkeypatch):
+    above, h = Direction(noise(4, 6), None), noise(SAMPLES, 6, seed=2).relu()
+    truth = fitted_activations(above, noise(SAMPLES, 4), h, BETA, GAMMA, Ladder())
+    failed = torch.tensor(1)
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda matrix: (matrix * torch.nan, failed))
+    ladder = Ladder()
+    found = fitted_activations(above, noise(SAMPLES, 4), h, BETA, GAMMA, ladder)
+    torch.testing.assert_close(found, truth)
+    assert ladder.take_counts() == {Rung.EIGH: 1}
+
+
+def test_fallbacks_of_a_run_are_told_by_layer(monkeypatch):
+    eigh = torch.linalg.eigh
+    calls = []
+
+    def failing(matrix):
+        calls.append(matrix)
+        found = eigh(matrix)
+        return found if len(calls) % 2 == 0 else (found[0] * torch.nan, found[1])
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
+    made, events = small.run(small.config("admm", epochs=2, method__tau=1.0))
+    counts = {event.layer: event.counts for event in events if isinstance(event, LadderClimbed)}
+    assert set(counts) == set(made.learner.ladders())
+    assert all(set(own) == {"float64"} for own in counts.values())
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_activations_minimise_their_sub_problem(bias):
     above = Direction(noise(4, 6), noise(4, 1) if bias else None)
     z_above, h = noise(SAMPLES, 4, seed=1), noise(SAMPLES, 6, seed=2).relu()
-    found = fitted_activations(above, z_above, h, BETA, GAMMA)
+    found = fitted_activations(above, z_above, h, BETA, GAMMA, Ladder())
     shift = above.bias.numpy() if bias else 0.0
     stacked = np.concatenate([np.sqrt(BETA) * above.weight.numpy(), np.sqrt(GAMMA) * np.eye(6)])
     right = [np.sqrt(BETA) * (z_above.numpy().T - shift), np.sqrt(GAMMA) * h.numpy().T]

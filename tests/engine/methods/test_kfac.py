@@ -10,8 +10,10 @@ from torch import nn
 
 from engine.config import resolve
 from engine.errors import CheckpointError, ConfigError
+from engine.events import Diverged, LadderClimbed, StepsDone
 from engine.losses import LOSSES
 from engine.methods import Batch, Position, Problem, build_method
+from engine.solvers import Rung
 from tests.engine import small
 from tests.engine.reference import patches, relative, with_ones
 
@@ -267,12 +269,89 @@ def test_inputs_that_overflow_leave_the_gradient():
     huge = Batch(batch.indices, batch.inputs * 1e200, batch.targets)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        directions, found = step(model, huge, update_every=2)
+        method = method_for(model, update_every=2)
+        found = method.directions(huge, Position(1.0), record=True)
+    directions = {name: p.grad for name, p in model.named_parameters()}
+    assert counts_of(method) == {"0": {Rung.GRADIENT: 1}, "3": {}}
     gradient = torch.autograd.grad(
         nn.functional.cross_entropy(model(huge.inputs), huge.targets), model[3].weight
     )[0]
     assert found.loss.isfinite()
     assert torch.equal(directions["3.weight"], gradient)
+
+
+def counts_of(method):
+    return {name: ladder.take_counts() for name, ladder in method.ladders().items()}
+
+
+def without_eigenvectors(monkeypatch, dtypes):
+    """LAPACK answers matrices of these types with NaN and no error."""
+    eigh = torch.linalg.eigh
+
+    def failing(matrix):
+        found = eigh(matrix)
+        if matrix.dtype not in dtypes:
+            return found
+        return tuple(torch.full_like(part, torch.nan) for part in found)
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_eigenvectors_that_float32_does_not_find_are_those_of_float64(kind, monkeypatch):
+    model, batch = small_net(kind).float(), batch_of(kind)
+    batch = Batch(batch.indices, batch.inputs.float(), batch.targets)
+    expected, _ = step(model, batch, fisher="empirical")
+    without_eigenvectors(monkeypatch, {torch.float32})
+    model.zero_grad()
+    method = method_for(model, fisher="empirical")
+    method.directions(batch, Position(1.0), record=False)
+    for name, value in model.named_parameters():
+        assert relative(value.grad, expected[name].numpy()) < 1e-4
+    assert counts_of(method) == {"0": {Rung.FLOAT64: 2}, "3": {Rung.FLOAT64: 2}}
+    assert counts_of(method) == {"0": {}, "3": {}}
+
+
+def test_a_factor_without_eigenvectors_is_its_diagonal(monkeypatch):
+    model, batch = small_net("mlp"), batch_of("mlp")
+    gradient, _ = step(model, batch, fisher="empirical", damping=1e12)
+    without_eigenvectors(monkeypatch, {torch.float64})
+    model.zero_grad()
+    method = method_for(model, fisher="empirical")
+    method.directions(batch, Position(1.0), record=False)
+    outputs = model[0](batch.inputs).tanh()
+    a = with_ones(outputs.detach().numpy())
+    logits = model[3](outputs)
+    g = torch.autograd.grad(LOSSES["cross-entropy"](logits, batch.targets).sum(), logits)[0]
+    diagonal = torch.outer(g.square().mean(0), torch.from_numpy(a).square().mean(0))
+    expected = 1e12 * gradient["3.weight"] / (diagonal[:, :-1] + DAMPING)
+    assert relative(model[3].weight.grad, expected.numpy()) < 1e-9
+    assert counts_of(method) == {"0": {Rung.OTHER_BASIS: 2}, "3": {Rung.OTHER_BASIS: 2}}
+
+
+def test_one_sample_a_step_does_not_diverge():
+    """Factors of rank one from gradients near zero: float32 LAPACK gives NaN for some of them."""
+    config = small.config(
+        "kfac",
+        data={"name": "digits", "validation": 0, "train_samples": 100},
+        method__tau=0.01,
+        batch_size=1,
+        epochs=1,
+    )
+    _, events = small.run(config)
+    assert not [event for event in events if isinstance(event, Diverged)]
+    assert sum(len(event.steps) for event in events if isinstance(event, StepsDone)) == 100
+
+
+def test_fallbacks_of_a_run_are_told_by_layer(monkeypatch):
+    without_eigenvectors(monkeypatch, {torch.float32})
+    _, events = small.run(small.config("kfac", method__tau=0.01, epochs=1))
+    counts = {}
+    for event in events:
+        if isinstance(event, LadderClimbed):
+            counts[event.layer] = counts.get(event.layer, 0) + event.counts["float64"]
+    assert counts == {"1": 8, "3": 8}  # two factors, four steps
+    assert events[-1].status == "finished"
 
 
 def test_outputs_that_are_not_numbers_stop_nothing():

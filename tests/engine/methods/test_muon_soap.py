@@ -1,6 +1,7 @@
 """Muon and SOAP beside their libraries, and the state of every optimiser in checkpoints."""
 
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from engine import checkpoint
 from engine.config import OptimizerConfig, resolve
 from engine.errors import ConfigError
-from engine.events import EpochDone
+from engine.events import EpochDone, LadderClimbed
 from engine.methods import Batch
 from engine.optimizer_state import OptimizerState
 from engine.optimizers import build_optimizer, optimizer_config
@@ -68,6 +69,63 @@ def test_soap_is_that_of_the_library():
 
     expected, found = plain("soap", 25, make), ours("soap", 25)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def soap_losses(events):
+    return [event.metrics["train_loss"] for event in events if isinstance(event, EpochDone)]
+
+
+def soap_counts(events):
+    found = [event for event in events if isinstance(event, LadderClimbed)]
+    assert {event.layer for event in found} <= {"SOAP"}
+    return sum((Counter(event.counts) for event in found), Counter())
+
+
+def nothing(matrix, *_):
+    """LAPACK's answer where it finds nothing and does not say so."""
+    return torch.full(matrix.shape[:-1], torch.nan), torch.full_like(matrix, torch.nan)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_soap_without_eigenvectors_begins_in_the_parameters_own_axes(raises, monkeypatch):
+    def failing(matrix):
+        if raises:
+            raise torch.linalg.LinAlgError("linalg.eigh: The algorithm failed to converge")
+        return nothing(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
+    _, events = small.run(small.config("soap", method__tau=0.01, epochs=5))
+    losses = soap_losses(events)
+    assert losses[-1] < 0.97 * losses[0]
+    assert soap_counts(events) == {"other basis": 4}  # two axes of two weights
+
+
+def test_soap_keeps_a_basis_whose_successor_is_not_found(monkeypatch):
+    monkeypatch.setattr(torch.linalg, "qr", lambda matrix: (nothing(matrix)[1], None))
+    made, events = small.run(small.config("soap", method__tau=0.01, epochs=6))
+    losses = soap_losses(events)
+    assert losses[-1] < 0.97 * losses[0]
+    assert soap_counts(events) == {"other basis": 4}  # steps 10 and 20, two weights
+    for state in made.learner.optimizer.state.values():
+        for basis in filter(len, state["Q"]):
+            torch.testing.assert_close(basis.T @ basis, torch.eye(len(basis)), atol=1e-4, rtol=0)
+
+
+def test_soap_of_gradients_that_overflow_is_a_divergence(monkeypatch):
+    """The library raised, from within a training step."""
+    made = small.trainer(small.config("soap", epochs=1))
+    directions = made.learner.method.directions
+
+    def infinite(*arguments, **settings):
+        found = directions(*arguments, **settings)
+        for parameter in made.learner.model.parameters():
+            parameter.grad.fill_(1e30)
+        return found
+
+    monkeypatch.setattr(made.learner.method, "directions", infinite)
+    ended = list(made.events())[-1]
+    assert ended.status == "diverged"
+    assert ended.step == 1
 
 
 def test_only_the_weight_decay_is_the_configuration_s():
