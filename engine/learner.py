@@ -28,7 +28,7 @@ from engine.optimizer_state import OptimizerState
 from engine.optimizers import build_optimizer, optimizer_config
 from engine.parallel.team import ALONE, Team
 from engine.reconstructing import reconstruct
-from engine.solvers import Ladder, SolverStats
+from engine.solvers import Ladder, SolverStats, is_finite
 from engine.step_graph import (
     CudaGraphs,
     GraphBackend,
@@ -165,25 +165,49 @@ class Learner:
     def ladders(self) -> dict[str, Ladder]:
         """Where failures of solvers are counted, by layer."""
         layers = {name: layer.ladder for name, layer in prox_layers(self.model)}
-        return layers | dict(self.method.ladders())
+        own = getattr(self.optimizer, "ladder", None)
+        optimizer = {str(self.optimizer): own} if isinstance(own, Ladder) else {}
+        return layers | dict(self.method.ladders()) | optimizer
+
+    def not_finite(self) -> str:
+        """Return what of the state is not finite, in words, weights first; empty: all of it is.
+
+        All that a checkpoint holds counts: with infinite statistics of batch normalisation a
+        network answers wrongly, with infinite second moments Adam stands still; no loss shows it.
+        """
+        state = {name: value for name, value in self._state().items() if _has_numbers(value)}
+        # one pass over all of it; only what fails is looked at tensor by tensor
+        if nn.utils.get_total_norm(list(state.values()), math.inf).isfinite():
+            return ""
+        broken = [name for name, value in state.items() if not is_finite(value)]
+        weights = {f"model/{name}" for name, _ in self.model.named_parameters()}
+        first = min(broken, key=lambda name: name not in weights)
+        kind, _, name = first.partition("/")
+        if first in weights:
+            return f"weights are not finite ({name})"
+        what = "statistics are" if kind == "model" else f"state of the {kind} is"
+        return f"{what} not finite ({name})"
 
     def is_finite(self) -> bool:
-        """Whether all weights are."""
-        return bool(torch.stack([p.isfinite().all() for p in self.model.parameters()]).all())
+        """Whether all of the state is."""
+        return not self.not_finite()
 
     # The state: tensors by name, and what goes into JSON.
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers, optimiser, method and generators. Those in use: write them before going
         on."""
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        own = self._optimizer_state.tensors()
-        tensors |= {f"optimizer/{name}": value for name, value in own.items()}
-        tensors |= {f"method/{name}": value for name, value in self.method.tensors().items()}
+        tensors = self._state()
         tensors["rng/torch"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
         return tensors
+
+    def _state(self) -> dict[str, Tensor]:
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        own = self._optimizer_state.tensors()
+        tensors |= {f"optimizer/{name}": value for name, value in own.items()}
+        return tensors | {f"method/{name}": value for name, value in self.method.tensors().items()}
 
     def generators(self) -> dict[str, Any]:
         """State of the generators of Python and NumPy."""
@@ -216,6 +240,10 @@ class Learner:
         random.setstate((version, tuple(internal), gauss))
         kind, keys, *rest = generators["numpy"]
         np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
+
+
+def _has_numbers(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.numel() > 0
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
