@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -23,6 +24,14 @@ _PATIENCE = timedelta(days=365)
 _JOINING = timedelta(minutes=30)
 _LEAVING = timedelta(seconds=5)
 _END = "proxprop/end"
+_LOST = re.compile(
+    # what gloo's connections say, but not what it checks of its arguments ("[enforce fail at ...")
+    r"\[(?!enforce)[^]]*gloo/transport/"
+    r"|by (remote )?peer|broken pipe|connection (refused|reset|closed|aborted)|timed out"
+    r"|remote process|communicator was aborted",
+    re.IGNORECASE,
+)
+"""In messages of errors that tell of another process, not of this one."""
 
 T = TypeVar("T")
 
@@ -39,7 +48,7 @@ class Processes(Team):
         if torch.cuda.is_available():
             backend = "cpu:gloo,cuda:nccl"
             torch.cuda.set_device(launch.local_rank % torch.cuda.device_count())
-        with _together("could not join the other processes of this job"):
+        with _joining():
             # torchrun keeps this store, so that it outlives every process of the job
             self._store, *_ = next(rendezvous("env://", timeout=_JOINING))
             dist.init_process_group(
@@ -143,21 +152,48 @@ def _by_type(tensors: Sequence[Tensor]) -> list[list[int]]:
 
 
 @contextmanager
-def _together(
-    failure: str = "another process of this job has ended, and so it can not go on",
-) -> Iterator[None]:
-    """What an operation that needs all processes fails with, in words.
+def _joining() -> Iterator[None]:
+    """Whatever the meeting of all processes fails with, in words.
 
-    :param failure: what that means.
     :raises TeamError: instead of the library's error.
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError) as error:
-        cause = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         raise TeamError(
-            f"{failure}; once it is started again, 'proxprop resume' continues the run from its "
-            f"newest checkpoint ({cause})"
+            f"could not join the other processes of this job ({_first_line(error)}); start it again"
         ) from error
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What an operation that needs all processes fails with where one is gone, in words.
+
+    An error of this process alone, such as a wrong shape or a lack of memory, stays what it is.
+
+    :raises TeamError: another process has ended.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if not tells_of_another(error):
+            raise
+        raise TeamError(
+            "another process of this job has ended, and so it can not go on; once it is started "
+            "again, 'proxprop resume' continues the run from its newest checkpoint "
+            f"({_first_line(error)})"
+        ) from error
+
+
+def tells_of_another(error: BaseException) -> bool:
+    """Whether an error of a collective operation means that another process is gone."""
+    if isinstance(
+        error, dist.DistNetworkError | dist.DistStoreError | ConnectionError | TimeoutError
+    ):
+        return True
+    own = isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
+    return not own and _LOST.search(str(error)) is not None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
