@@ -18,7 +18,7 @@ class DataConfig(Section):
         "digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "usps", "imagefolder"
     ] = "digits"
     """Data source."""
-    root: str | None = None
+    root: str | None = Field(default=None, min_length=1)
     """Folder of an ``imagefolder``, or where a torchvision data set lies already."""
     label: str | None = Field(default=None, max_length=200)
     """What to call the data in results; default: the source's own name."""

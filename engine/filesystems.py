@@ -4,9 +4,11 @@ WAL is unsafe over a network."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from engine.errors import StorageError
+from engine.errors import ConfigError, StorageError
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = re.compile(
@@ -19,12 +21,38 @@ _NETWORK = re.compile(
 def home_expanded(text: str) -> Path:
     """A path whose ``~`` or ``~user`` is the folder it stands for.
 
-    Where there is no such user it is left as it is, as a shell does.
+    :raises ConfigError: there is no such user.
+    :raises StorageError: it lies in the home folder, and there is none.
     """
+    path = Path(text)
+    if not text.startswith("~"):
+        return path
+    user = path.parts[0]
+    if user == "~":
+        return in_home(path.expanduser, "the whole path")
     try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
+        return path.expanduser()
+    except (RuntimeError, ValueError):  # the latter of a name with a NUL
+        raise ConfigError(
+            f"{text}: there is no user {user[1:]!r}; write ./{text} for a folder of that name"
+        ) from None
+
+
+def in_home(find: Callable[[], Path], instead: str) -> Path:
+    """A path that begins with the home folder.
+
+    :param find: gives it.
+    :param instead: what to give where there is none.
+    :raises StorageError: there is none.
+    """
+    with suppress(RuntimeError):
+        path = find()
+        if path.is_absolute():
+            return path
+    raise StorageError(
+        "there is no home folder (HOME is no absolute path, and the system does not know this "
+        f"user); give {instead}"
+    )
 
 
 def require_local(folder: Path) -> None:

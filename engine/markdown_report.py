@@ -27,6 +27,8 @@ _CAPTIONS = {
 }
 """Below figures that do not speak for themselves, by the name of the file."""
 _FACTS = ("data", "device", "threads", "python", "torch", "numpy", "system")
+_MARKUP = re.compile(r"[\\|`*<\[&~]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
+"""What begins markup, an entity or a column of a table."""
 
 
 def write_report(
@@ -235,7 +237,8 @@ def _settings(sweep: Sweep) -> list[str]:
         key: values[0] for key, values in columns.items() if values.count(values[0]) == len(values)
     }
     text = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
-    lines = ["```yaml", *str(text).rstrip().splitlines(), "```"]
+    fence = _fence(str(text), 3)
+    lines = [f"{fence}yaml", *str(text).rstrip().splitlines(), fence]
     differing = [key for key in keys if key not in shared]
     if differing:
         rows = [
@@ -271,10 +274,15 @@ def _code(text: str) -> str:
     text = " ".join(text.split())
     if "`" not in text:
         return f"`{text}`"
-    fence = "`" * (1 + max(map(len, re.findall("`+", text))))
+    fence = _fence(text, 1)
     return f"{fence} {text} {fence}"
+
+
+def _fence(text: str, least: int) -> str:
+    """So many backticks that none of the text's own end the code."""
+    return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def _plain(text: str) -> str:
     """Without what would end a cell of a table or a line, or be markup."""
-    return " ".join(re.sub(r"[\\|`*<[]", r"\\\g<0>", text).split())
+    return " ".join(_MARKUP.sub(r"\\\g<0>", text).split())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.control import Desired
 from engine.errors import BusyError, ProxPropError, StorageFullError
+from engine.memory_errors import describe_failure
 from engine.run import Run
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def train_run(run: Run, sitting: Sitting) -> Outcome:
     except ProxPropError as error:
         return fail(run, str(error))
     except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
-        return fail(run, f"{type(error).__name__}: {error}")
+        return fail(run, describe_failure(error))
     return Outcome(run.id, "ended", ended.reason, ended.status)
 
 

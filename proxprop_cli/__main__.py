@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import sys
 from typing import Any
@@ -11,7 +9,9 @@ from typing import Any
 import typer
 
 from engine.errors import ProxPropError
+from engine.memory_errors import out_of_memory
 from engine.parallel.launch import launched
+from proxprop_cli import startup, streams
 from proxprop_cli.exit_codes import Exit, exit_code
 from proxprop_cli.output import Output
 
@@ -22,27 +22,39 @@ _OF_PARSER = re.compile(r"Input should be a valid (\w+), unable to parse string 
 """How Typer has it."""
 _LONGEST = 1000
 """Of an error: what was given may be in it, and a person is to read it."""
+_TRAINS = ("train", "sweep-tau", "compare", "reproduce", "resume")
+"""Commands that are not there for what they print."""
 
 
 def main() -> None:
     """Run the command line."""
-    # Arrays of a layer's size are made anew in every step; with huge pages the kernel has 500
-    # times fewer of them to hand out. Read by torch when it is imported, on Linux only.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # a terminal that has no letter for a part of a name still shows the rest
-            stream.reconfigure(errors="backslashreplace")
+    startup.prepare_process()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; gives the exit code."""
-    from proxprop_cli.app import app
+    code = _run(arguments)
+    sys.stdout.flush()
+    lost = streams.output_failure()
+    trains = next((one for one in arguments if not one.startswith("-")), "") in _TRAINS
+    if lost is None:
+        return code
+    if isinstance(lost, BrokenPipeError):
+        return code if trains else code or Exit.ERROR  # whoever read us has had enough
+    failed = _fail(
+        f"standard output: {lost.strerror}; what was to be printed is missing", Exit.STORAGE
+    )
+    return code if trains else failed
 
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        startup.require_working_folder()
+        from proxprop_cli.app import app
+
         result = app(arguments, prog_name="proxprop", standalone_mode=False)
     except _UsageError as error:
         if error.ctx and type(error).__name__ == "NoArgsIsHelpError":
@@ -60,13 +72,13 @@ def run(arguments: list[str]) -> int:
             raise
         return _fail(str(error), exit_code(error))
     except BrokenPipeError:
-        # whoever read us has gone; keep the interpreter from complaining at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.ERROR
     except Exception as error:
         if debug:
             raise
-        text = f"internal error: {type(error).__name__}: {error} (run with --debug to see where)"
+        text = out_of_memory(error) or (
+            f"internal error: {type(error).__name__}: {error} (run with --debug to see where)"
+        )
         return _fail(text, Exit.ERROR)
     return result if isinstance(result, int) else Exit.OK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from engine.errors import ConfigError
 from engine.parallel.launch import launched
 from proxprop_cli import __version__
+from proxprop_cli.command_class import Command, add_help
 from proxprop_cli.commands import (
     bench,
     compare,
@@ -34,21 +36,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("train")(train.train)
-app.command("sweep-tau")(sweep_tau.sweep_tau)
-app.command("compare")(compare.compare)
-app.command("reproduce")(reproduce.reproduce)
-app.command("watch")(watch.watch)
-app.command("resume")(resume.resume)
-app.command("pause")(control.pause)
-app.command("stop")(control.stop)
+app.command("train", cls=Command)(train.train)
+app.command("sweep-tau", cls=Command)(sweep_tau.sweep_tau)
+app.command("compare", cls=Command)(compare.compare)
+app.command("reproduce", cls=Command)(reproduce.reproduce)
+app.command("watch", cls=Command)(watch.watch)
+app.command("resume", cls=Command)(resume.resume)
+app.command("pause", cls=Command)(control.pause)
+app.command("stop", cls=Command)(control.stop)
 app.add_typer(runs.app, name="runs")
 app.add_typer(presets.app, name="presets")
-app.command("export")(export.export)
-app.command("plot")(plot.plot)
-app.command("diagnose")(diagnose.diagnose)
-app.command("doctor")(doctor.doctor)
-app.command("bench")(bench.bench)
+app.command("export", cls=Command)(export.export)
+app.command("plot", cls=Command)(plot.plot)
+app.command("diagnose", cls=Command)(diagnose.diagnose)
+app.command("doctor", cls=Command)(doctor.doctor)
+app.command("bench", cls=Command)(bench.bench)
+if sys.flags.optimize > 1:
+    add_help(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -78,8 +78,8 @@ class Output:
         return watched and os.environ.get("TERM") != "dumb"
 
     def draws(self) -> bool:
-        """Whether the dashboard can be shown there: as text of UTF-8 only."""
-        return self.terminal() and not self.as_json and is_utf8()
+        """Whether the dashboard can be shown there, in UTF-8, and keys reach it and nobody else."""
+        return self.terminal() and has_keyboard() and not self.as_json and is_utf8()
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -129,6 +129,20 @@ _TEXT_COLUMNS = (
 def encoding() -> str:
     """What standard output is written in."""
     return (sys.stdout.encoding or "unknown").lower()
+
+
+def has_keyboard() -> bool:
+    """Whether standard input is a terminal whose keys are for this process.
+
+    Elsewhere it may be the list that a shell's loop reads from, whose letters would be taken for
+    keys; and a job in the background would be stopped for asking.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:
+        return True  # a terminal that controls no jobs
 
 
 def is_utf8() -> bool:

@@ -6,13 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from engine.errors import ConfigError, StorageError
+import typer
+
+from engine.errors import ConfigError, ProxPropError, StorageError
+from engine.filesystems import in_home
+from engine.memory_errors import describe_failure
+from engine.own_files import open_own
 from engine.parallel.team import ALONE, Team
 from proxprop_cli.exit_codes import Exit
 from proxprop_cli.output import Output
@@ -20,8 +26,15 @@ from proxprop_cli.progress import DataProgress, RunProgress
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
+    from engine.events import RunEnded
     from engine.file_control import FileControl
     from engine.run import Run
+    from engine.session import Sitting
+    from engine.store_reader import EventRow
+
+_START_SECONDS = 120.0
+_LOOK_SECONDS = 0.05
+_LAST_BYTES = 4096
 
 
 def check_started(team: Team, *, detach: bool) -> None:
@@ -77,7 +90,7 @@ def train(
     :param team: the processes that train it, led by this one.
     """
     from engine.file_control import FileControl
-    from engine.session import Sitting, sit
+    from engine.session import Sitting
     from engine.summary import summarize
 
     control = FileControl(run)
@@ -86,7 +99,7 @@ def train(
         signals(control),
         DataProgress(output) as data_progress,
     ):
-        ended = sit(
+        ended = _sit(
             run,
             Sitting(
                 control=control,
@@ -109,12 +122,29 @@ def train(
     return Exit.OK
 
 
+def _sit(run: Run, sitting: Sitting) -> RunEnded:
+    """As :func:`engine.session.sit`; the store tells of a failure, as that of a sweep's run."""
+    from engine.pool import fail
+    from engine.session import sit
+
+    try:
+        return sit(run, sitting)
+    except ProxPropError:
+        raise
+    except Exception as error:
+        fail(run, describe_failure(error))
+        raise
+
+
 def detach(run: Run, data_dir: Path | None, output: Output, *extra: str) -> None:
     """Train a run in a process and session of its own, which outlives this one.
 
     :param extra: more options of ``resume``.
+    :raises typer.Exit: it did not begin.
     """
+    earlier = latest_start(run)
     process, log = spawn(run, data_dir, *extra)
+    wait_until_begun(run, process, log, output, earlier)
     output.line(f"run {run.id} trains in the background; its output goes to {log}")
     output.document({"run": run.id, "status": "running", "pid": process.pid, "log": str(log)})
 
@@ -124,22 +154,74 @@ def spawn(run: Run, data_dir: Path | None, *extra: str) -> tuple[subprocess.Pope
 
     What a person wants of the run from now on holds, also before the trainer listens.
 
+    :param run: the folder of a run or of a sweep.
     :param extra: more options of ``resume``.
+    :raises StorageError: that file is none of ours, or can not be written.
     """
     command = [sys.executable, "-m", "proxprop_cli", "resume", run.id, "--plain", *extra]
     command += ["--as-told", "--dir", str(run.path.parent.resolve())]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir.resolve())]
     log = run.path / "train.log"
-    try:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    except OSError as error:
-        raise StorageError(f"{log}: {error.strerror}") from None
+    descriptor = open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     with os.fdopen(descriptor, "ab") as stream:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
     return process, log
+
+
+def wait_until_begun(
+    run: Run,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    output: Output,
+    earlier: EventRow | None = None,
+) -> None:
+    """Wait until a trainer has begun, or waits for room to do so.
+
+    :param run: the folder of a run or of a sweep.
+    :param earlier: :func:`latest_start` before it was started.
+    :raises typer.Exit: it failed, with its exit code; the last line that it said was printed.
+    """
+    end = time.monotonic() + _START_SECONDS
+    while process.poll() is None and not _has_begun(run, earlier):
+        if time.monotonic() > end:
+            output.note(f"not begun after {_START_SECONDS:.0f} s; {log} may say why")
+            return
+        time.sleep(_LOOK_SECONDS)
+    if process.returncode not in (None, Exit.OK, Exit.DIVERGED):
+        output.note(last_line(log))
+        raise typer.Exit(process.returncode if process.returncode > 0 else Exit.ERROR)
+
+
+def latest_start(run: Run) -> EventRow | None:
+    """How the latest training of a run began; None where it never did, or nobody can tell."""
+    from engine.store_reader import StoreReader
+
+    with suppress(StorageError), StoreReader(run.database) as reader:
+        starts = [event for event in reader.events() if event.kind == "RunStarted"]
+        return starts[-1] if starts else None
+    return None
+
+
+def last_line(log: Path) -> str:
+    """The last line of a trainer's output."""
+    try:
+        with os.fdopen(open_own(log), "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _LAST_BYTES))
+            lines = stream.read(_LAST_BYTES).decode(errors="replace").split("\n")
+    except (OSError, StorageError) as error:
+        return str(error)
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1] if said else f"the trainer ended; see {log}"
+
+
+def _has_begun(run: Run, earlier: EventRow | None) -> bool:
+    if not run.is_live():
+        return False
+    # a sweep has no store of its own
+    return not run.exists() or run.is_waiting() or latest_start(run) != earlier
 
 
 @contextmanager
@@ -174,4 +256,4 @@ def default_data_dir() -> Path:
     """Where data sets are kept unless told otherwise."""
     from engine.data import default_data_dir
 
-    return default_data_dir()
+    return in_home(default_data_dir, "--data-dir or PROXPROP_DATA_DIR")

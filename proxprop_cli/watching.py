@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from proxprop_cli.sweeping import How
 
 _STOP_SECONDS = 15.0
-_LAST_BYTES = 4096
 
 
 def open_dashboard(
@@ -45,12 +44,15 @@ def train_and_watch(
     :param extra: more options of ``resume``.
     """
     from engine.runs import Runs
-    from proxprop_cli.sitting import spawn
+    from proxprop_cli.sitting import latest_start, spawn, wait_until_begun
 
+    earlier = latest_start(run)
     process, log = spawn(run, data_dir, *extra)
     code = open_dashboard(Runs(run.path.parent), [run.id], data_dir)
     if code:
         return code
+    if process.poll() is None:
+        wait_until_begun(run, process, log, output, earlier)
     return _report(run, process, log, output, fail_on_divergence)
 
 
@@ -59,13 +61,15 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
 
     :param extra: more options of ``resume``.
     """
-    from proxprop_cli.sitting import spawn
+    from proxprop_cli.sitting import last_line, spawn, wait_until_begun
     from proxprop_cli.sweeping import how_to_go_on, is_complete, report
 
     process, log = spawn(folder, how.data_dir, *extra)
     code = open_dashboard(how.store, [], how.data_dir, sweep=sweep.id)
     if code:
         return code
+    if process.poll() is None:
+        wait_until_begun(folder, process, log, how.output)
     end = time.monotonic() + _STOP_SECONDS
     while process.poll() is None and _is_over(sweep, folder) and time.monotonic() < end:
         time.sleep(0.05)
@@ -74,7 +78,7 @@ def sweep_and_watch(sweep: Sweep, folder: Run, how: How, *extra: str) -> int:
         how.output.line(f"{sweep.id} trains on; 'proxprop watch {sweep.id}' shows it again")
         return Exit.OK
     if process.returncode:
-        how.output.note(_last_line(log))
+        how.output.note(last_line(log))
     elif not is_complete(sweep, how.store.root):
         how.output.note(f"stopped; '{how_to_go_on(sweep, how)}' goes on from here")
     return process.returncode
@@ -94,6 +98,7 @@ def _report(
     from engine.control import Desired
     from engine.summary import summarize
     from proxprop_cli.output import number, percent
+    from proxprop_cli.sitting import last_line
 
     end = time.monotonic() + _STOP_SECONDS
     if run.desired() is Desired.STOPPED or run.status() in ENDED:
@@ -106,7 +111,7 @@ def _report(
         output.line(f"run {run.id} trains on; 'proxprop watch {run.id}' shows it again")
         return Exit.OK
     if process.returncode not in (Exit.OK, Exit.DIVERGED):
-        output.note(_last_line(log))
+        output.note(last_line(log))
         return process.returncode
     summary = summarize(run)
     if summary["diverged"]:
@@ -121,13 +126,3 @@ def _report(
     if summary["status"] == "stopped":
         output.line(f"'proxprop resume {run.id}' goes on from here")
     return Exit.OK
-
-
-def _last_line(log: Path) -> str:
-    try:
-        with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - _LAST_BYTES))
-            lines = stream.read().decode(errors="replace").splitlines()
-    except OSError as error:
-        return f"{log}: {error.strerror}"
-    return lines[-1] if lines else f"the trainer ended; see {log}"

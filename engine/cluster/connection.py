@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +35,7 @@ def connected(address: str | None, *, cpus: int = 1) -> Iterator[None]:
         nothing is left in the end.
     :param cpus: of a cluster of our own: so many are given to runs.
     :raises ConfigError: Ray is not installed, there is no such cluster, or it is not for us.
-    :raises StorageError: a cluster of our own has no folder.
+    :raises StorageError: there is no folder for what is needed meanwhile.
     """
     require_ray()
     _set_environment(own=address is None)
@@ -47,20 +47,20 @@ def connected(address: str | None, *, cpus: int = 1) -> Iterator[None]:
     }
     if address is not None:
         _reach(address)
-        with _session(ray, address, {**options, "address": address}):
-            yield
-        return
     # a short path: those of sockets are limited to about a hundred letters
     place = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
     with workspace(place) as folder:
-        options |= {
-            "address": "local",
-            "num_cpus": cpus,
-            "include_dashboard": False,
-            "object_store_memory": _STORE_BYTES,
-            "_temp_dir": str(folder / "ray"),
-        }
-        with _session(ray, "local", options):
+        empty = folder / "empty"
+        empty.mkdir()
+        if address is None:
+            options |= {
+                "num_cpus": cpus,
+                "include_dashboard": False,
+                "object_store_memory": _STORE_BYTES,
+                "_temp_dir": str(folder / "ray"),
+            }
+        options["address"] = address or "local"
+        with _session(ray, options, empty):
             yield
 
 
@@ -123,16 +123,21 @@ def _own_token() -> str:
 
 
 @contextmanager
-def _session(ray: Any, address: str, options: dict[str, Any]) -> Iterator[None]:
+def _session(ray: Any, options: dict[str, Any], empty: Path) -> Iterator[None]:
+    """Be connected.
+
+    :param empty: a folder to connect from: Ray has all processes look for modules first of all
+        where this one works, and there may be an ``engine.py`` of somebody's.
+    """
     before = signal.getsignal(signal.SIGTERM)
     # what starts now is not to end with the terminal: who asks may want its runs to come home
     hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         try:
-            with _quiet():
+            with _quiet(), chdir(_checkout() or empty):
                 ray.init(**options)
         except Exception as error:  # Ray raises bare exceptions too
-            raise _explained(address, error) from error
+            raise _explained(options["address"], error) from error
         finally:
             # Ray puts its own there, which would leave at once
             signal.signal(signal.SIGTERM, before)
@@ -141,6 +146,12 @@ def _session(ray: Any, address: str, options: dict[str, Any]) -> Iterator[None]:
     finally:
         with _quiet():
             ray.shutdown()
+
+
+def _checkout() -> Path | None:
+    """The folder of this program, where it is found in the working folder alone."""
+    root = Path(__file__).parents[2]
+    return root if Path.cwd() == root else None
 
 
 @contextmanager

@@ -64,11 +64,20 @@ def diagnose(
     ] = False,
     device: opt.DeviceOption = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write every spectrum as CSV.")
+        Path | None,
+        typer.Option(
+            "--csv", parser=opt.parse_path, metavar="FILE", help="Write every spectrum as CSV."
+        ),
     ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Draw it: .png, .svg or .pdf."),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=opt.parse_path,
+            metavar="FILE",
+            help="Draw it: .png, .svg or .pdf.",
+        ),
     ] = None,
     force: opt.ForceOption = False,
     as_json: opt.JsonOption = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import ConfigError
+from proxprop_cli import streams
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, printable
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from engine.sweeps import Sweep
 
 _UNITS = {"csv": "rows", "parquet": "rows", "tensorboard": "values"}
+_ENDINGS = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+
+
+def _parse_target(text: str) -> str:
+    """A path, or ``-`` for standard output."""
+    return text if text == "-" else str(opt.parse_path(text))
 
 
 def export(
@@ -36,13 +43,19 @@ def export(
         typer.Option(
             "--output",
             "-o",
+            parser=_parse_target,
             metavar="PATH",
             help="File to write, or folder for TensorBoard; - prints CSV.",
         ),
     ] = "-",
     format_: Annotated[
-        str, typer.Option("--format", metavar="csv|parquet|tensorboard", help="What to write.")
-    ] = "csv",
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="csv|parquet|tensorboard",
+            help="What to write; default: what the name of the file ends in, else csv.",
+        ),
+    ] = None,
     wide: Annotated[
         bool,
         typer.Option(
@@ -62,6 +75,7 @@ def export(
     """Write every metric that was logged, the solvers' figures among them; or a sweep's table."""
     from engine.sweeps import Sweep
 
+    format_ = _format_of(output_path, format_)
     _check_options(format_, output_path, wide, as_json)
     if output_path != "-" and format_ != "tensorboard":
         opt.check_target(Path(output_path), force=force, streams=True)
@@ -83,6 +97,20 @@ def export(
     if output_path != "-":
         output.line(f"wrote {document['rows']:,} {_UNITS[format_]} to {output_path}")
     output.document(document)
+
+
+def _format_of(output_path: str, wanted: str | None) -> str:
+    """What to write.
+
+    :raises ConfigError: one thing was asked for in a file that is named as another.
+    """
+    named = _ENDINGS.get(Path(output_path).suffix.lower())
+    if wanted in _UNITS and named not in (None, wanted):
+        raise ConfigError(
+            f"--format {wanted}: expected another name than {output_path}, which is that of a "
+            f"{named} file; leave --format out to write that"
+        )
+    return wanted or named or "csv"
 
 
 def _check_options(format_: str, output_path: str, wide: bool, as_json: bool) -> None:
@@ -155,13 +183,23 @@ def _export_table(store: Runs, sweep: Sweep, output_path: str, wide: bool) -> di
 def _target(output_path: str) -> Path | TextSink:
     if output_path != "-":
         return Path(output_path)
-    return _Terminal() if sys.stdout.isatty() else sys.stdout
+    return _StandardOutput()
 
 
-class _Terminal:
-    """Standard output, to which no name of a person must come as a command; a file gets it as it
-    is."""
+class _StandardOutput:
+    """Standard output. No name of a person must come to a terminal as a command; a file gets it as
+    it is."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
 
     def write(self, text: str) -> None:
-        """Print a text, control characters escaped."""
-        sys.stdout.write("\n".join(map(printable, text.split("\n"))))
+        """Print a text.
+
+        :raises BrokenPipeError: nobody takes it.
+        """
+        if self._is_terminal:
+            text = "\n".join(map(printable, text.split("\n")))
+        sys.stdout.write(text)
+        if streams.output_failure() is not None:
+            raise BrokenPipeError  # it would be a long time until all of it was printed in vain

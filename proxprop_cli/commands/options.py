@@ -47,6 +47,18 @@ def complete_runs(incomplete: str) -> list[str]:
     return [id for id in ["latest", *ids] if id.startswith(incomplete)]
 
 
+def parse_path(text: str) -> Path:
+    """A path of the command line or of a variable: a shell leaves ``--dir=~/runs`` as it is.
+
+    :raises typer.BadParameter: it is empty, which would be the working folder.
+    """
+    from engine.filesystems import home_expanded
+
+    if not text:
+        raise typer.BadParameter("expected a path, found nothing; the working folder is '.'")
+    return home_expanded(text)
+
+
 PresetOption = Annotated[
     str,
     typer.Option(
@@ -106,6 +118,7 @@ DirOption = Annotated[
     Path | None,
     typer.Option(
         "--dir",
+        parser=parse_path,
         envvar="PROXPROP_DIR",
         metavar="PATH",
         help="Folder of the runs; default: your data folder.",
@@ -116,6 +129,7 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
+        parser=parse_path,
         envvar="PROXPROP_DATA_DIR",
         metavar="PATH",
         help="Folder of data sets; default: your cache folder.",
@@ -220,9 +234,10 @@ def check_target(
 
 def open_runs(folder: Path | None) -> Runs:
     """The runs in a folder, or in the default one."""
+    from engine.filesystems import in_home
     from engine.runs import Runs, default_root
 
-    return Runs(folder or default_root())
+    return Runs(folder or in_home(default_root, "--dir or PROXPROP_DIR"))
 
 
 def find(store: Runs, ref: str) -> Run | Sweep:

@@ -39,7 +39,13 @@ def plot(
     ],
     output_path: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="File to write: .png, .svg or .pdf."),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=opt.parse_path,
+            metavar="FILE",
+            help="File to write: .png, .svg or .pdf.",
+        ),
     ],
     kind: Annotated[
         str | None,

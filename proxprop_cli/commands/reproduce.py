@@ -54,7 +54,11 @@ def reproduce(
     report_dir: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Where to write; default: proxprop-EXPERIMENT."
+            "--output",
+            "-o",
+            parser=opt.parse_path,
+            metavar="FOLDER",
+            help="Where to write; default: proxprop-EXPERIMENT.",
         ),
     ] = None,
     report_only: Annotated[

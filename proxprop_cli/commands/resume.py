@@ -135,6 +135,8 @@ def _resume_run(run: Run, store: Runs, asked: _Asked, output: Output, team: Team
     if status == "diverged":
         raise ConfigError(f"run {run.id} diverged; start another with a smaller step size")
     limits = _new_limits(run, asked.limits)
+    if limits is not None:
+        _tell_of_schedule(run, limits, output)
     if status == "finished" and _has_reached(run, limits or run.config()):
         output.line(f"run {run.id} is finished; --epochs extends it")
         _report(run, output)
@@ -177,6 +179,22 @@ def _new_limits(run: Run, limits: Mapping[str, int | float]) -> RunConfig | None
             f"epochs: run {run.id} has {config.epochs} already; give more, found {extended.epochs}"
         )
     return extended
+
+
+def _tell_of_schedule(run: Run, extended: RunConfig, output: Output) -> None:
+    """Say that the step size jumps, where it depends on how many epochs there are."""
+    from engine.optimizers import step_size
+    from engine.summary import summarize
+
+    config, epoch = run.config(), float(summarize(run)["epoch"] or 0.0)
+    before, after = (
+        step_size(one.schedule, one.method.tau, epoch, one.epochs) for one in (config, extended)
+    )
+    if epoch and before != after:
+        output.note(
+            f"schedule {extended.schedule.name} is spread over all epochs: with {extended.epochs} "
+            f"instead of {config.epochs}, tau goes on with {after:.3g} instead of {before:.3g}"
+        )
 
 
 def _refuse_cell(store: Runs, run: Run) -> None:

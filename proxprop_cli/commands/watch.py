@@ -8,7 +8,7 @@ import typer
 
 from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
-from proxprop_cli.output import UTF8_REMEDY, Output, encoding
+from proxprop_cli.output import UTF8_REMEDY, Output, encoding, has_keyboard
 
 
 def watch(
@@ -32,6 +32,11 @@ def watch(
     output = Output()
     if not output.terminal():
         raise ConfigError("watch: expected a terminal; 'proxprop runs show' prints a run")
+    if not has_keyboard():
+        raise ConfigError(
+            "watch: expected a terminal as standard input, and its keys, found something else; "
+            "start it by itself, in the foreground"
+        )
     if not output.draws():
         raise ConfigError(f"watch: expected a UTF-8 terminal, found {encoding()}; {UTF8_REMEDY}")
     from engine.run import Run

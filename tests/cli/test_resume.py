@@ -46,6 +46,18 @@ def test_resume_of_a_finished_run_says_so_and_extends_it(cli, trained):
     assert whole.json["train_loss"] == longer.json["train_loss"]
 
 
+def test_a_step_size_that_depends_on_the_number_of_epochs_is_told_of(cli):
+    cosine = ["--set", "schedule.name=cosine", "--tau", "0.5", "--name", "falling"]
+    assert cli("train", *SMALL, *cosine, "--epochs", "2").code == 0
+    longer = cli("resume", "falling", "--epochs", "4")
+    assert longer.code == 0
+    told = "with 4 instead of 2, tau goes on with 0.25 instead of 0"
+    assert next(line for line in longer.err.splitlines() if "schedule" in line).endswith(told)
+    constant = ["train", *SMALL, "--epochs", "1", "--name", "constant"]
+    assert cli(*constant).code == 0
+    assert "schedule" not in cli("resume", "constant", "--epochs", "2").err
+
+
 def test_time_limit(cli):
     answer = cli("train", *SMALL, "--epochs", "100000", "--max-seconds", "0.05", "--json")
     assert answer.json["status"] == "finished"

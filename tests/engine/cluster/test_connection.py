@@ -55,6 +55,23 @@ def test_a_cluster_of_our_own_is_private_and_leaves_nothing(ray, monkeypatch):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["own", "there"])
+def test_processes_of_a_cluster_do_not_look_for_modules_in_the_working_folder(
+    ray, monkeypatch, tmp_path, own
+):
+    """Ray tells them to look first of all where it was connected from."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "engine.py").touch()
+    seen = []
+    ray.init = lambda **options: seen.append((Path.cwd(), list(Path.cwd().iterdir())))
+    with connected(None if own else ray.address):
+        ((folder, entries),) = seen
+        assert folder.exists()
+        assert Path.cwd() == tmp_path
+    assert folder != tmp_path
+    assert entries == []
+
+
 @pytest.mark.parametrize(
     "address", ["x", "host:0", "host:65536", "a b:1", "host:", "1.2.3.4:x", ""]
 )
