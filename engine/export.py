@@ -10,11 +10,14 @@ from importlib import import_module
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from engine.atomic_files import replacing, storage_errors
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StorageError
 from engine.store_reader import StoreReader
+
+if TYPE_CHECKING:
+    from engine.run import Run
 
 _USER_FILE = 0o666
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -65,6 +68,20 @@ class ExportSource:
     reader: Metrics
     name: str | None = None
     """Its label."""
+
+
+def split_readable(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs whose stores can be read, and a line for each of the others: a damaged one must not
+    keep the others from being exported."""
+    readable, problems = [], []
+    for run in runs:
+        try:
+            ClosedStore(run.database).keys()
+        except StorageError as error:
+            problems.append(f"{run.id} is unreadable and left out: {error}")
+        else:
+            readable.append(run)
+    return readable, problems
 
 
 class TextSink(Protocol):

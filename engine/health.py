@@ -5,14 +5,17 @@ Everything is looked at, nothing is changed but files of our own that are remove
 
 from __future__ import annotations
 
+import errno
 import importlib
+import importlib.metadata
+import importlib.util
+import os
 import platform
 import shutil
 import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,14 +27,23 @@ from engine.locks import RunLock, is_locked
 from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import CheckpointRow, StoreReader
+from engine.summary import disagreement
 
 State = Literal["ok", "note", "wrong"]
 """Fit; fit, but worth knowing; not fit."""
 
 _LEAST_PYTHON = (3, 11)
 _LEAST_FREE = 2 << 30
-_EXTRAS = {"parquet": "pyarrow", "tensorboard": "tensorboard"}
+_EXTRAS = {
+    "parquet": "pyarrow",
+    "tensorboard": "tensorboard",
+    "cluster": "ray",
+    "baselines": "pytorch_optimizer",
+}
+_LOADED = ("parquet", "tensorboard")
+"""Extras that load quickly; others take seconds, so it is only seen that they are there."""
 _SHOWN = 5
+_DENIED = os.strerror(errno.EACCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +124,15 @@ def _torchvision() -> Finding:
 
 def _extra(extra: str, module: str) -> Finding:
     try:
-        found = importlib.import_module(module)
+        if extra in _LOADED:
+            importlib.import_module(module)
+        elif importlib.util.find_spec(module) is None:
+            raise ImportError(module)
+        version = importlib.metadata.version(module)
     except Exception:  # noqa: BLE001 - missing or broken: the remedy is the same
-        fix = f"pip install 'proxprop[{extra}]' to export to it"
+        fix = f"pip install 'proxprop[{extra}]' to use it"
         return Finding(extra, "note", "not installed", fix)
-    return Finding(extra, "ok", f"{module} {getattr(found, '__version__', '')}".strip())
+    return Finding(extra, "ok", f"{module} {version}")
 
 
 def _folder(name: str, folder: Path, option: str) -> Finding:
@@ -153,7 +169,7 @@ def _locks_hold(path: Path) -> bool:
 
 
 def _stores(runs: Runs) -> Finding:
-    """Every database whole, every newest checkpoint the one that was written."""
+    """Every database whole and its own run's, every newest checkpoint the one that was written."""
     if runs.root.exists() and not runs.root.is_dir():
         text = f"{runs.root}: expected a folder of runs, found a file"
         return Finding("stores", "wrong", text, "choose another one with --dir or PROXPROP_DIR")
@@ -163,9 +179,14 @@ def _stores(runs: Runs) -> Finding:
         return Finding("stores", "ok", f"{len(found):,} runs, all whole")
     named = [f"{id}: {trouble}" for id, trouble in list(bad.items())[:_SHOWN]]
     more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-    fix = "'proxprop runs delete' removes a run; a damaged checkpoint is passed over by 'resume'"
+    denied = [trouble for trouble in bad.values() if _DENIED in trouble]
+    fixes = ["make those files readable that are denied to you"] if denied else []
+    if len(denied) < len(bad):
+        fixes.append(
+            "'proxprop runs delete' removes a run; a damaged checkpoint is passed over by 'resume'"
+        )
     text = f"{len(bad)} of {len(found):,} runs: {'; '.join(named)}{more}"
-    return Finding("stores", "wrong", text, fix)
+    return Finding("stores", "wrong", text, "; ".join(fixes))
 
 
 def _read_checkpoint(run: Run, row: CheckpointRow) -> None:
@@ -179,17 +200,13 @@ def _read_checkpoint(run: Run, row: CheckpointRow) -> None:
 def _trouble(run: Run) -> str:
     """What is wrong with a run; empty where nothing is."""
     try:
-        run.config()
+        config = run.config()
         with StoreReader(run.database) as reader:
-            reader.state()
+            state = reader.state()
             rows = reader.checkpoints()
-        uri = f"{run.database.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
-            (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if answer != "ok":
-            return f"database: {answer}"
+            reader.check()
         if rows and not run.is_live():  # a trainer may remove it while we look
             _read_checkpoint(run, rows[0])
-    except (ProxPropError, sqlite3.Error, UnicodeDecodeError, OSError) as error:
-        return " ".join(str(error).split())[:200]
-    return ""
+        return disagreement(config, state)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one hides no other
+        return " ".join(str(error).split())[:200] or type(error).__name__

@@ -57,7 +57,7 @@ def read_samples(fetch: Fetch, key: str, limit: int) -> Buckets:
 def _grouped(fetch: Fetch, values: str, number: int, width: int) -> list[Any]:
     return fetch(
         f"SELECT min(step), max(step), {values} FROM metric_values"
-        " WHERE key_id = ? GROUP BY step / ? ORDER BY 1",
+        " WHERE key_id = ? AND step >= 0 GROUP BY step / ? ORDER BY 1",
         (number, width),
     )
 

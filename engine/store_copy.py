@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from engine.atomic_files import storage_errors
-from engine.store_format import check_version, database_errors
+from engine.errors import StorageError
+from engine.own_files import COPY, remove_own
+from engine.store_format import database_errors
+from engine.store_opening import open_copy, open_for_reading, open_for_writing
 
 _PREFIX = ".copy-"
+_RANDOM = 8 * "?"
+"""What Python appends."""
+_PAGES = 1024
+"""Copied between two moments in which signals are heard."""
 
 
 @contextmanager
@@ -29,10 +35,11 @@ def place_for_copy(path: Path) -> Iterator[Path]:
 
 
 def remove_left_copies(path: Path) -> None:
-    """Remove what processes that died here have left; the caller holds the run's lock, and nobody
-    copies its database."""
-    for left in path.parent.glob(f"{_PREFIX}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    """Remove what processes that died here have left, and nothing else that is called like that;
+    the caller holds the run's lock, and nobody copies its database."""
+    for left in path.parent.glob(f"{_PREFIX}{_RANDOM}"):
+        with suppress(StorageError):
+            remove_own(left, COPY)
 
 
 def read_store(path: Path) -> bytes:
@@ -43,11 +50,10 @@ def read_store(path: Path) -> bytes:
     with place_for_copy(path) as copy:
         with (
             database_errors(path),
-            closing(_connect(path, "mode=ro")) as source,
+            closing(open_for_reading(path)) as source,
             closing(sqlite3.connect(copy)) as target,
         ):
-            check_version(source, path)
-            source.backup(target)
+            _copy(source, target)
         return copy.read_bytes()
 
 
@@ -62,13 +68,11 @@ def replace_store(path: Path, copy: Path) -> None:
     """
     with (
         database_errors(path),
-        closing(_connect(copy, "mode=ro&immutable=1")) as source,
-        closing(_connect(path, "mode=rw")) as target,
+        closing(open_copy(copy)) as source,
+        closing(open_for_writing(path)) as target,
     ):
-        check_version(source, copy)
-        target.execute("PRAGMA synchronous = FULL")
-        source.backup(target)
+        _copy(source, target)
 
 
-def _connect(path: Path, options: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=5.0)
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    source.backup(target, pages=_PAGES, progress=lambda *_: None)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
 
 from engine.atomic_files import is_full
 from engine.errors import StorageError, StorageFullError, shortened
-
-_T = TypeVar("_T")
 
 VERSION = 1
 """Of the schema, kept as SQLite's ``user_version``."""
@@ -72,12 +70,29 @@ CREATE TABLE checkpoints (
 );
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-"""The tables; ``metrics`` and ``traces`` are views for people and other programs.
+"""The tables of a store without reconstructions. ``metrics`` and ``traces`` are views for people
+and other programs.
 
 SQLite keeps NaN as NULL and -0.0 as 0.0. A metric's ``special`` names such a value, and infinities;
 in the columns of traces a number that is not finite stands as text.
 """
 
+RECONSTRUCTIONS = """
+CREATE TABLE IF NOT EXISTS reconstructions (
+    step INTEGER PRIMARY KEY,
+    epoch REAL NOT NULL,
+    part TEXT NOT NULL,
+    samples TEXT NOT NULL,
+    channels INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    inputs BLOB NOT NULL,
+    outputs BLOB NOT NULL,
+    lasting INTEGER NOT NULL
+);
+"""
+"""A later table: stores of older runs do not have it before they are written to."""
+_MAX_ENTRIES = 100
 
 _WRITING = frozenset(
     {
@@ -101,11 +116,15 @@ def database_errors(path: Path) -> Iterator[None]:
 
     :raises StorageError: instead of any ``sqlite3.Error``; where there is no room,
         :class:`StorageFullError`.
+    :raises KeyboardInterrupt: the user interrupted a statement.
     """
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_INTERRUPT:
+            # what a signal's handler raised within SQLite's callback ended there
+            raise KeyboardInterrupt from error
         if code == sqlite3.SQLITE_FULL or (code in _WRITING and is_full(path.parent)):
             raise StorageFullError(f"{path}: {error}; free some space and try again") from error
         raise StorageError(f"{path}: {error}") from error
@@ -129,81 +148,13 @@ def reading(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: damaged: {text}") from error
 
 
-def of_type(value: Any, kind: type[_T]) -> _T:
-    """The value, which SQLite would keep in any column whatever its type.
-
-    :raises TypeError: it is of another type.
-    """
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {kind.__name__}, found {_short(value)}")
-    return value
-
-
-def check_state(state: Mapping[str, Any]) -> None:
-    """Refuse values of known keys that the writer does not put there.
-
-    :raises ValueError: with the key and the value.
-    """
-    for key, is_right in _STATE.items():
-        if key in state and not is_right(state[key]):
-            raise ValueError(f"state {key!r} is {_short(state[key])}")
-    brief = state.get("config", {})
-    for key in _BRIEF_NUMBERS:
-        if not (brief.get(key) is None or _is_number(brief[key])):
-            raise ValueError(f"state 'config': {key} is {_short(brief[key])}")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    """NaN and infinities too; no integer that is too large for a float."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
-    return whole or isinstance(value, float)
-
-
-def _is_from_0_to(most: float) -> Callable[[Any], bool]:
-    return lambda value: _is_number(value) and 0 <= value <= most
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and _is_from_0_to(2**63)(value)
-
-
-def _holds(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(is_right, value.values()))
-
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | bool) or _is_number(value)
-
-
-def _short(value: object) -> str:
-    return shortened(repr(value))
-
-
-_LATEST = 1e11
-"""A moment in seconds since the epoch beyond which calendars end."""
-_STATE: dict[str, Callable[[Any], bool]] = {
-    "status": _is_text,
-    "reason": _is_text,
-    "created": _is_from_0_to(_LATEST),
-    "updated": _is_from_0_to(_LATEST),
-    "step": _is_count,
-    "epoch": _is_from_0_to(1e9),
-    "side_by_side": _is_count,
-    "metrics": _holds(_is_number),
-    "config": _holds(_is_plain),
-    "environment": _holds(_is_plain),
-}
-_BRIEF_NUMBERS = ("tau", "tau_theta", "seed", "epochs", "max_seconds", "batch_size")
-
-
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a store that was written by another version of the program.
+    """Refuse a store of another version of the program, and one whose tables are not exactly ours.
 
-    :raises StorageError: with both versions.
+    To be called before the first question about data: a view in the place of a table, or a trigger,
+    would let whoever made the file choose what a question does.
+
+    :raises StorageError: with what was expected and found.
     """
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found != VERSION:
@@ -211,3 +162,34 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: expected a store of version {VERSION}, found version {found};"
             " open it with the version of proxprop that made it"
         )
+    schema, (least, whole) = _schema_of(connection), _schemas()
+    if schema not in (least, whole):
+        strange = [entry for entry in schema if entry not in whole]
+        missing = [entry for entry in least if entry not in schema]
+        kind, name, *_ = (*strange, *missing, *schema)[0]
+        what = "found another" if strange else "found no" if missing else "found more than one"
+        raise StorageError(
+            f"{path}: expected the tables of proxprop, {what} {shortened(f'{kind} {name!r}')};"
+            " it is damaged, or another program made it"
+        )
+
+
+_Entry = tuple[str, ...]
+
+
+def _schema_of(connection: sqlite3.Connection) -> list[_Entry]:
+    """Type, name, table and SQL of every table, index, view and trigger, sorted."""
+    rows = connection.execute(
+        f"SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT {_MAX_ENTRIES}"
+    )
+    return sorted(tuple(" ".join(str(part).split()) for part in row) for row in rows)
+
+
+@cache
+def _schemas() -> tuple[list[_Entry], list[_Entry]]:
+    """What there is in a store without reconstructions, and in one with them."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        least = _schema_of(connection)
+        connection.executescript(RECONSTRUCTIONS)
+        return least, _schema_of(connection)

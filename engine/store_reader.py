@@ -5,19 +5,21 @@ from __future__ import annotations
 import heapq
 import json
 import sqlite3
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from engine.atomic_files import storage_errors
 from engine.errors import StorageError
-from engine.store_format import check_state, check_version, database_errors, of_type, reading
-from engine.store_opening import Mark, mark_of, open_for_reading
+from engine.store_connection import MAX_VALUE_BYTES
+from engine.store_format import database_errors, reading
+from engine.store_opening import open_for_reading
+from engine.store_values import check_state, moment_of, name_of, of_type
 
 if TYPE_CHECKING:
     # numpy is loaded by what returns arrays, so that looking at a run's state is quick
@@ -26,6 +28,22 @@ if TYPE_CHECKING:
 
     from engine.buckets import Buckets
     from engine.events import Reconstructed, SolverTrace
+
+_CHECK_SECONDS = 60.0
+"""What looking through a whole database may take."""
+_MAX_STATE_BYTES = 1 << 20
+_MAX_TEXT_BYTES = 1 << 26
+"""Of a table of texts."""
+_MAX_PAYLOAD = 1 << 16
+"""Characters of what an event tells."""
+_MAX_IMAGE_BYTES = 1 << 28
+"""Of the reconstructions at one step."""
+_MAX_IMAGES_BYTES = 1 << 30
+_VALUES = (
+    "SELECT step, coalesce(value, special) FROM metric_values"
+    " WHERE key_id = ? AND step > ? ORDER BY step"
+)
+_FIRST = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +76,22 @@ class CheckpointRow:
 class StoreReader:
     """Never writes and never keeps the writer waiting. May change threads, but not be shared.
 
-    Every method raises :class:`StorageError` where the database can not be read.
+    To be closed after a look: it would read on from a file that was deleted or replaced.
+    :func:`engine.store_opening.mark_of` tells whether there is something new to read.
+
+    Every method raises :class:`StorageError` where the database can not be read, holds what the
+    writer does not put there, or does not answer in time.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the store of a run.
 
         :param path: the database.
-        :raises StorageError: it is missing, damaged or of another version.
+        :raises StorageError: it is missing, damaged, of another version or not ours.
         """
         self.path = path
-        with storage_errors(path):
-            is_file = path.is_file()
-        if not is_file:
-            raise StorageError(f"{path}: expected the database of a run, found no file")
-        self._openings = 0
-        self._connection, self._mark = self._open()
+        with database_errors(path):
+            self._connection = open_for_reading(path)
 
     def __enter__(self) -> StoreReader:
         return self
@@ -90,23 +108,23 @@ class StoreReader:
         """Close the database."""
         self._connection.close()
 
-    def data_version(self) -> int:
-        """Another number after every commit of the writer; cheap enough to be asked often.
+    def check(self) -> None:
+        """Look through the whole database for damage.
 
-        Numbers of two readers can not be compared.
+        :raises StorageError: there is some.
         """
-        with storage_errors(self.path):
-            is_old = self._mark is not None and self._mark != mark_of(self.path)
-        if is_old:
-            old = self._connection
-            self._connection, self._mark = self._open()
-            old.close()
-        return self._openings << 32 | int(self._fetch("PRAGMA data_version")[0][0])
+        check = "PRAGMA quick_check(1)"
+        execute = self._connection.execute
+        with reading(self.path):
+            ((answer,),) = self._connection.ask(lambda: execute(check).fetchall(), _CHECK_SECONDS)
+        if answer != "ok":
+            raise StorageError(f"{self.path}: damaged: {' '.join(str(answer).split())[:200]}")
 
     def state(self) -> dict[str, Any]:
         """All that the writer set: ``status``, ``created``, ``updated`` and more."""
+        statement = "SELECT key, value FROM state ORDER BY key"
         with reading(self.path):
-            rows = self._fetch("SELECT key, value FROM state")
+            rows = self._connection.texts(statement, _MAX_STATE_BYTES)
             state = {key: json.loads(value) for key, value in rows}
             check_state(state)
         return state
@@ -117,7 +135,9 @@ class StoreReader:
 
     def row_count(self) -> int:
         """Values of metrics in all."""
-        return int(self._fetch("SELECT count(*) FROM metric_values")[0][0])
+        # without a condition SQLite counts whole pages, and looks at no clock meanwhile
+        statement = "SELECT count(*) FROM metric_values WHERE step > ?"
+        return int(self._connection.fetch(statement, (_FIRST,))[0][0])
 
     def series(
         self, key: str, after_step: int = -1
@@ -129,15 +149,16 @@ class StoreReader:
         """
         import numpy as np
 
-        rows = self._fetch(
-            "SELECT step, coalesce(value, special) FROM metric_values"
-            " WHERE key_id = (SELECT id FROM keys WHERE name = ?) AND step > ? ORDER BY step",
-            (key, after_step),
-        )
+        steps, values = array("q"), array("d")
         with reading(self.path):
-            steps = np.fromiter((step for step, _ in rows), np.int64, len(rows))
-            values = np.fromiter((float(value) for _, value in rows), np.float64, len(rows))
-        return steps, values
+            for (number,) in self._connection.fetch("SELECT id FROM keys WHERE name = ?", (key,)):
+                for rows in self._connection.pieces(_VALUES, (number, after_step)):
+                    begin = max(len(steps) - 1, 0)
+                    steps.extend(step for step, _ in rows)
+                    values.extend(float(value) for _, value in rows)
+                    if any(step >= later for step, later in pairwise(steps[begin:])):
+                        raise ValueError(f"steps of {key!r} are not in their order")
+        return np.array(steps, np.int64), np.array(values, np.float64)
 
     def buckets(self, key: str, limit: int) -> Buckets:
         """One metric in at most ``limit`` buckets (and one more at the end), made by the database:
@@ -145,7 +166,7 @@ class StoreReader:
         from engine.store_buckets import read_buckets
 
         with reading(self.path):
-            return read_buckets(self._fetch, key, limit)
+            return read_buckets(self._connection.fetch, key, limit)
 
     def samples(self, key: str, limit: int) -> Buckets:
         """The last value of each bucket alone: for a metric that only grows, such as time; cheaper
@@ -153,28 +174,30 @@ class StoreReader:
         from engine.store_buckets import read_samples
 
         with reading(self.path):
-            return read_samples(self._fetch, key, limit)
+            return read_samples(self._connection.fetch, key, limit)
 
     def latest(self, keys: Sequence[str], count: int) -> list[tuple[int, dict[str, float]]]:
         """Some metrics at the latest steps that have the first one, oldest first.
 
         :param count: of steps.
         """
-        newest = self._fetch(
+        newest = self._connection.fetch(
             "SELECT step FROM metric_values WHERE key_id = (SELECT id FROM keys WHERE name = ?)"
             " ORDER BY step DESC LIMIT ?",
             (keys[0], count),
         )
-        found: dict[int, dict[str, float]] = {step: {} for (step,) in reversed(newest)}
-        marks = ", ".join("?" * len(found))
-        for key in keys:
-            # key by key, as they are stored: any other way would look at every value
-            rows = self._fetch(
-                "SELECT step, coalesce(value, special) FROM metric_values WHERE key_id ="
-                f" (SELECT id FROM keys WHERE name = ?) AND step IN ({marks})",
-                (key, *found),
-            )
-            with reading(self.path):
+        found: dict[int, dict[str, float]] = {}
+        with reading(self.path):
+            for (step,) in reversed(newest):
+                found[of_type(step, int)] = {}
+            marks = ", ".join("?" * len(found))
+            for key in keys:
+                # key by key, as they are stored: any other way would look at every value
+                rows = self._connection.fetch(
+                    "SELECT step, coalesce(value, special) FROM metric_values WHERE key_id ="
+                    f" (SELECT id FROM keys WHERE name = ?) AND step IN ({marks})",
+                    (key, *found),
+                )
                 for step, value in rows:
                     found[step][key] = float(value)
         return list(found.items())
@@ -195,20 +218,17 @@ class StoreReader:
         :param layer: only this one.
         :param after_step: leave out this step and all before it.
         """
-        rows = self._fetch(
-            "SELECT step, layer, form, solver, size, beta, products, iterations, stop_reason,"
-            " true_residual, descent_cosine, residual FROM traces"
-            " WHERE step > ? AND (? IS NULL OR layer = ?) ORDER BY step, layer, iteration",
-            (after_step, layer, layer),
-        )
+        from engine.store_traces import READ, trace_of
+
         with reading(self.path):
-            return [_trace(list(group)) for _, group in groupby(rows, key=itemgetter(0, 1))]
+            rows = self._connection.stream(READ, (after_step, layer, layer), ordered_by=3)
+            return [trace_of(list(group)) for _, group in groupby(rows, key=itemgetter(0, 1))]
 
     def last_traces(self) -> list[SolverTrace]:
         """Those of the latest step that has any."""
-        ((step,),) = self._fetch("SELECT max(step) FROM solves")
+        ((step,),) = self._connection.fetch("SELECT max(step) FROM solves")
         with reading(self.path):
-            return [] if step is None else self.traces(after_step=step - 1)
+            return [] if step is None else self.traces(after_step=of_type(step, int) - 1)
 
     def reconstructions(self, after_step: int = -1) -> list[Reconstructed]:
         """What an autoencoder made of its samples, in the order of the steps: the latest, and those
@@ -216,58 +236,50 @@ class StoreReader:
 
         :param after_step: leave out this step and all before it.
         """
-        from engine.store_reconstructions import read
+        from engine.store_reconstructions import IS_THERE, READ, reconstructed_of
 
-        with reading(self.path):
-            return read(self._fetch, after_step)
+        if not self._connection.fetch(IS_THERE):
+            return []
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_IMAGE_BYTES)
+        try:
+            with reading(self.path):
+                rows = self._connection.texts(READ, _MAX_IMAGES_BYTES, (after_step,), at_a_time=1)
+                return [reconstructed_of(*row) for row in rows]
+        finally:
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
 
     def events(self, after_id: int = 0) -> list[EventRow]:
         """Facts in the order they were stored.
 
         :param after_id: leave out this one and all before it.
         """
-        rows = self._fetch(
-            "SELECT id, step, time, kind, payload FROM events WHERE id > ? ORDER BY id", (after_id,)
-        )
+        statement = "SELECT id, step, time, kind, payload FROM events WHERE id > ? ORDER BY id"
         with reading(self.path):
+            rows = self._connection.texts(statement, _MAX_TEXT_BYTES, (after_id,))
             return [_event(*row) for row in rows]
 
     def checkpoints(self) -> list[CheckpointRow]:
         """What can be gone on from, newest first."""
-        rows = self._fetch(
+        statement = (
             "SELECT step, tensors_sha256, json_sha256, reason, epoch, best, time FROM checkpoints"
-            " ORDER BY step DESC"
+            " ORDER BY step"
         )
         with reading(self.path):
-            return [_checkpoint(*row) for row in rows]
+            rows = self._connection.texts(statement, _MAX_TEXT_BYTES)
+            return [_checkpoint(*row) for row in rows][::-1]
 
     def _numbered_keys(self) -> list[tuple[str, int]]:
-        rows = self._fetch(
-            "SELECT name, id FROM keys"
-            " WHERE EXISTS (SELECT 1 FROM metric_values WHERE key_id = id) ORDER BY name"
+        statement = (
+            "SELECT id, name FROM keys"
+            " WHERE EXISTS (SELECT 1 FROM metric_values WHERE key_id = id) ORDER BY id"
         )
         with reading(self.path):
-            return [(of_type(name, str), of_type(number, int)) for name, number in rows]
+            rows = self._connection.texts(statement, _MAX_TEXT_BYTES)
+            return sorted((name_of(name), of_type(number, int)) for number, name in rows)
 
     def _column(self, name: str, number: int) -> Iterator[tuple[int, str, float]]:
-        cursor = self._connection.execute(
-            "SELECT step, coalesce(value, special) FROM metric_values WHERE key_id = ?"
-            " ORDER BY step",
-            (number,),
-        )
-        for step, value in cursor:
+        for step, value in self._connection.stream(_VALUES, (number, _FIRST)):
             yield of_type(step, int), name, float(value)
-
-    def _open(self) -> tuple[sqlite3.Connection, Mark | None]:
-        self._openings += 1
-        with database_errors(self.path), storage_errors(self.path):
-            connection, mark = open_for_reading(self.path)
-            try:
-                check_version(connection, self.path)
-            except BaseException:
-                connection.close()
-                raise
-        return connection, mark
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -284,14 +296,12 @@ class StoreReader:
                     if outermost:
                         self._connection.execute("COMMIT")
 
-    def _fetch(self, statement: str, arguments: tuple[Any, ...] = ()) -> list[Any]:
-        with database_errors(self.path):
-            return self._connection.execute(statement, arguments).fetchall()
-
 
 def _event(number: int, step: Any, time: Any, kind: Any, payload: Any) -> EventRow:
+    if len(payload) > _MAX_PAYLOAD:
+        raise ValueError(f"expected an event of at most {_MAX_PAYLOAD:,} characters")
     content = of_type(json.loads(payload), dict)
-    return EventRow(number, of_type(step, int), float(time), of_type(kind, str), content)
+    return EventRow(number, of_type(step, int), moment_of(time), name_of(kind), content)
 
 
 def _checkpoint(
@@ -299,30 +309,10 @@ def _checkpoint(
 ) -> CheckpointRow:
     return CheckpointRow(
         of_type(step, int),
-        of_type(tensors, str),
-        of_type(sidecar, str),
-        of_type(reason, str),
+        name_of(tensors),
+        name_of(sidecar),
+        name_of(reason),
         of_type(epoch, int),
         bool(best),
-        float(time),
-    )
-
-
-def _trace(rows: list[tuple[Any, ...]]) -> SolverTrace:
-    from engine.events import SolverTrace
-
-    step, layer, form, solver, size, beta, products, iterations, reason, true, cosine, _ = rows[0]
-    return SolverTrace(
-        step=of_type(step, int),
-        layer=of_type(layer, str),
-        form=form,
-        solver=of_type(solver, str),
-        size=of_type(size, int),
-        beta=float(beta),
-        products=float(products),
-        iterations=of_type(iterations, int),
-        stop_reason=of_type(reason, str),
-        residuals=tuple(float(row[-1]) for row in rows if row[-1] is not None),
-        true_residual=float(true),
-        descent_cosine=float(cosine),
+        moment_of(time),
     )

@@ -7,39 +7,25 @@ find nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from engine.events import Reconstructed
 from engine.reconstructions import lasts
-from engine.store_format import of_type
+from engine.store_format import RECONSTRUCTIONS
+from engine.store_values import name_of, of_type
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS reconstructions (
-    step INTEGER PRIMARY KEY,
-    epoch REAL NOT NULL,
-    part TEXT NOT NULL,
-    samples TEXT NOT NULL,
-    channels INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    width INTEGER NOT NULL,
-    inputs BLOB NOT NULL,
-    outputs BLOB NOT NULL,
-    lasting INTEGER NOT NULL
-);
-"""
+SCHEMA = RECONSTRUCTIONS
 DROP_PASSING = "DELETE FROM reconstructions WHERE lasting = ?"
 PUT = "INSERT OR REPLACE INTO reconstructions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 REWIND = "DELETE FROM reconstructions WHERE step > ?"
-
-_IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'reconstructions'"
-_READ = (
+IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'reconstructions'"
+READ = (
     "SELECT step, epoch, part, samples, channels, height, width, inputs, outputs"
     " FROM reconstructions WHERE step > ? ORDER BY step"
 )
+_MAX_SAMPLES = 1000
 
 Row = tuple[str | int | float | bytes | None, ...]
-Fetch = Callable[[str, tuple[Any, ...]], list[Any]]
 
 
 def row_of(event: Reconstructed) -> Row:
@@ -56,19 +42,7 @@ def row_of(event: Reconstructed) -> Row:
     )
 
 
-def read(fetch: Fetch, after_step: int) -> list[Reconstructed]:
-    """Those of a store, in the order of their steps; none where it has no such table.
-
-    :param fetch: gives the rows of a statement with arguments.
-    :raises TypeError: a row is not what :func:`row_of` makes.
-    :raises ValueError: likewise.
-    """
-    if not fetch(_IS_THERE, ()):
-        return []
-    return [_event(*row) for row in fetch(_READ, (after_step,))]
-
-
-def _event(
+def reconstructed_of(
     step: Any,
     epoch: Any,
     part: Any,
@@ -79,16 +53,25 @@ def _event(
     inputs: Any,
     outputs: Any,
 ) -> Reconstructed:
+    """The event of a row as :data:`READ` has it.
+
+    :raises TypeError: it is not what :func:`row_of` makes.
+    :raises ValueError: likewise.
+    """
     places = tuple(of_type(place, int) for place in of_type(json.loads(samples), list))
     shape = of_type(channels, int), of_type(height, int), of_type(width, int)
+    if not 1 <= len(places) <= _MAX_SAMPLES:
+        raise ValueError(f"expected 1 to {_MAX_SAMPLES} pictures, found {len(places)}")
     size = len(places) * shape[0] * shape[1] * shape[2]
     for pixels in (of_type(inputs, bytes), of_type(outputs, bytes)):
         if min(shape) < 1 or len(pixels) != size:
             raise ValueError(f"{len(pixels)} pixels are no {len(places)} pictures of {shape}")
+    if not 0 <= float(epoch) < float("inf"):
+        raise ValueError(f"epoch is {epoch}")
     return Reconstructed(
         step=of_type(step, int),
         epoch=float(epoch),
-        part=of_type(part, str),
+        part=name_of(part),
         samples=places,
         shape=shape,
         inputs=inputs,

@@ -10,10 +10,10 @@ from engine.errors import StorageError
 from engine.locks import is_locked
 from engine.run import Run
 from engine.stability import Stability, summarize_sweep
+from engine.store_opening import Mark, mark_of
 from engine.sweeps import Cell, Sweep, load_sweep, sweep_file
 
-_Mark = tuple[int, int, int] | None
-_Signature = tuple[_Mark, _Mark, bool, bool]
+_Signature = tuple[Mark | None, bool, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class SweepWatch:
         self._root = root
         self._id = id
         self._sweep: Sweep | None = None
-        self._sweep_mark: _Mark = None
+        self._sweep_mark: Mark | None = None
         self._states: dict[str, tuple[_Signature, CellState]] = {}
         self.reads = 0
         """Stores that were read so far."""
@@ -51,7 +51,7 @@ class SweepWatch:
         :raises StorageError: its file can not be read.
         """
         # taken before what it stands for is read: a change meanwhile is seen the next time
-        mark = _mark(sweep_file(self._root, self._id))
+        mark = mark_of(sweep_file(self._root, self._id))
         changed = self._sweep is None or mark != self._sweep_mark
         if self._sweep is None or changed:
             self._sweep = load_sweep(self._root, self._id)
@@ -79,21 +79,10 @@ class SweepWatch:
 def _signature(folder: Path) -> _Signature:
     """Changes with every commit, when a process takes the run or lets go of it, and when that waits
     for room or goes on."""
-    database = folder / "run.db"
-    log = _mark(database.with_name(f"{database.name}-wal"))
-    # a reader may make an empty log where there was none; nothing was written by that
-    written = log if log is not None and log[2] else None
+    mark = mark_of(folder / "run.db")
     try:
         locked = is_locked(folder / "lock")
         waits = locked and Run(folder).is_waiting()
     except StorageError:
         locked = waits = False
-    return _mark(database), written, locked, waits
-
-
-def _mark(path: Path) -> _Mark:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return mark, locked, waits

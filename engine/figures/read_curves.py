@@ -14,8 +14,10 @@ from engine.cells import UNREADABLE, expected_brief, read_cell
 from engine.errors import ConfigError, StorageError
 from engine.figures.seeds import Array, Group, RunCurves
 from engine.numbers import short_number
+from engine.own_files import read_own
 from engine.run import Run
 from engine.store_reader import StoreReader
+from engine.strict_yaml import MAX_BYTES
 from engine.sweeps import Sweep
 
 X_AXES = ("epoch", "wall", "train", "work", "step")
@@ -134,7 +136,7 @@ def _of_runs(runs: Sequence[Run], problems: list[str]) -> list[_Draft]:
     drafts: list[tuple[str, set[Any], _Draft]] = []
     for run in dict.fromkeys(runs):
         try:
-            text = (run.path / "config.yaml").read_text(encoding="utf-8")
+            text = read_own(run.path / "config.yaml", MAX_BYTES).decode()
             with StoreReader(run.database) as reader:
                 brief = reader.state().get("config") or {}
             draft = _Draft(_label(run, brief), [run], 0, 0)
@@ -168,6 +170,8 @@ def _read_run(run: Run, xs: Sequence[str], metrics: Sequence[str]) -> RunCurves:
         state = reader.state()
         started = [e.payload for e in reader.events() if e.kind == "RunStarted"]
         per_epoch = started[-1].get("steps_per_epoch") if started else None
+        if not isinstance(per_epoch, int) or per_epoch < 1:
+            per_epoch = None
         found = {metric: reader.series(metric) for metric in metrics}
         places = {x: _places(reader, x, per_epoch) for x in xs}
     loss = (state.get("metrics") or {}).get("train_loss")
@@ -187,11 +191,11 @@ def _places(reader: StoreReader, x: str, per_epoch: int | None) -> tuple[Array, 
         return None
     if x == "epoch":
         steps, values = reader.series("epoch")
-        last = reader.series("batch_loss")[0][-1:]
-        if per_epoch and len(last) and last[0] > (steps[-1] if len(steps) else 0):
+        last = [step for step, _ in reader.latest(["batch_loss"], 1)]
+        if per_epoch and last and last[0] > (steps[-1] if len(steps) else 0):
             # an epoch that was not ended was not evaluated
-            steps = np.append(steps, last)
-            values = np.append(values, last / per_epoch)
+            steps = np.append(steps, last[0])
+            values = np.append(values, last[0] / per_epoch)
         return steps.astype(np.float64), values
     steps, values = reader.series(_KEYS[x])
     if x == "work":

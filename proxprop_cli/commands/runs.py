@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import ConfigError, StorageError
+from engine import clock
+from engine.errors import ConfigError, ProxPropError, StorageError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, duration, moment, number, score
 
+if TYPE_CHECKING:
+    from engine.run import Run
+    from engine.runs import Runs
+    from engine.sweeps import Sweep
+
 _LEAST = ("sweep", "time", "test", "name", "preset", "epoch", "age", "val", "tau")
 """Columns of the list that go first in a narrow terminal; ``--json`` has all."""
+_NAMED = 8
+"""Most runs or problems that are listed in words."""
 
 app = typer.Typer(help="What was trained.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -40,6 +49,11 @@ def list_runs(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None) -
         columns.append("sweep")
         rows = [[*row, one["sweep"] or ""] for row, one in zip(rows, summaries, strict=True)]
     output.table(columns, rows, least=_LEAST)
+    unreadable = [one for one in summaries if one["status"] == "unreadable"]
+    for one in unreadable[:_NAMED]:
+        output.note(f"{one['id']} is unreadable: {one['reason']}")
+    if len(unreadable) > _NAMED:
+        output.note(f"and {len(unreadable) - _NAMED} more; 'proxprop doctor' looks at all")
 
 
 @app.command("sweeps")
@@ -51,7 +65,7 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
     from proxprop_cli.dashboard.sweep_status import Start, word_of
 
     root = opt.open_runs(runs_dir).root
-    now = datetime.datetime.now().timestamp()
+    now = clock.now()
     sweeps, unreadable = read_sweeps(root)
     found: list[dict[str, Any]] = []
     for sweep in sweeps:
@@ -96,7 +110,7 @@ def list_sweeps(as_json: opt.JsonOption = False, runs_dir: opt.DirOption = None)
             item["preset"],
             WAITING_FOR_ROOM if item["waiting_for_room"] else item["status"],
             f"{item['ended']}/{item['runs']}",
-            duration(max(0.0, now - item["created"])),
+            duration(clock.age(item["created"])),
         ]
         for item in found
     ]
@@ -113,7 +127,7 @@ def show_run(
     from engine.config import dump
     from engine.run import Run
     from engine.store_reader import StoreReader
-    from engine.summary import summarize
+    from engine.summary import disagreement, summarize
 
     store = opt.open_runs(runs_dir)
     found = opt.find(store, run)
@@ -126,7 +140,8 @@ def show_run(
     config = found.config()
     with StoreReader(found.database) as reader:
         rows, checkpoints = reader.row_count(), [row.step for row in reader.checkpoints()]
-        environment = reader.state().get("environment", {})
+        state = reader.state()
+    environment = state.get("environment", {})
     output = Output(as_json=as_json)
     output.document(
         {
@@ -138,6 +153,8 @@ def show_run(
             "config": config.model_dump(mode="json"),
         }
     )
+    if problem := disagreement(config, state):
+        output.note(f"{found.id}: {problem}")
     if as_json:
         return
     facts = {**summary, "path": found.path, "rows": rows, "checkpoints": checkpoints}
@@ -164,7 +181,7 @@ def delete_runs(
     a sweep that is being trained is not deleted.
     """
     from engine.run import Run
-    from engine.sweep_deletion import delete_sweep, delete_unreadable_sweep, own_runs
+    from engine.sweep_deletion import own_runs
     from engine.sweeps import unreadable_sweeps
 
     store = opt.open_runs(runs_dir)
@@ -176,7 +193,7 @@ def delete_runs(
         if sweep.id not in runs:
             raise ConfigError(f"to delete a sweep takes its full id, {sweep.id}")
     # before anything is gone: whose runs are whose can be known of all sweeps or of none
-    named = [f"{sweep.id} with {len(own_runs(store, sweep))} runs" for sweep in sweeps]
+    named = [f"{sweep.id} with {_listed(own_runs(store, sweep))}" for sweep in sweeps]
     named += [f"{id} without its runs" for id in unreadable] + [run.id for run in single]
     output = Output(as_json=as_json)
     if not yes:
@@ -185,18 +202,52 @@ def delete_runs(
         if not typer.confirm(f"Delete {', '.join(named)}?", err=True):
             output.note("nothing was deleted")
             return
-    for sweep in sweeps:
-        count = delete_sweep(store, sweep)
-        output.line(f"deleted {sweep.id} and {count} runs")
-    for id in unreadable:
-        delete_unreadable_sweep(store, id)
-        output.line(f"deleted {id}, which could not be read; its runs are kept")
-    for run in single:
-        if run.exists():  # it may have gone with its sweep
-            store.delete(run)
-            output.line(f"deleted {run.id}")
-    deleted = [*(sweep.id for sweep in sweeps), *unreadable, *(run.id for run in single)]
+    steps: list[tuple[str, Callable[[], str]]] = [
+        *((sweep.id, partial(_delete_sweep, store, sweep)) for sweep in sweeps),
+        *((id, partial(_delete_unreadable, store, id)) for id in unreadable),
+        *((run.id, partial(_delete_run, store, run)) for run in single),
+    ]
+    deleted, problems = [], []
+    for id, delete in steps:
+        try:
+            text = delete()
+        except ProxPropError as error:  # the others can be deleted all the same
+            problems.append(error)
+        else:
+            deleted.append(id)
+            if text:
+                output.line(text)
     output.document({"deleted": deleted})
+    for problem in problems[1:]:
+        output.note(str(problem))
+    if problems:
+        raise problems[0]
+
+
+def _delete_sweep(store: Runs, sweep: Sweep) -> str:
+    from engine.sweep_deletion import delete_sweep
+
+    return f"deleted {sweep.id} and {delete_sweep(store, sweep)} runs"
+
+
+def _delete_unreadable(store: Runs, id: str) -> str:
+    from engine.sweep_deletion import delete_unreadable_sweep
+
+    delete_unreadable_sweep(store, id)
+    return f"deleted {id}, which could not be read; its runs are kept"
+
+
+def _delete_run(store: Runs, run: Run) -> str:
+    if not run.exists():
+        return ""  # it has gone with its sweep
+    store.delete(run)
+    return f"deleted {run.id}"
+
+
+def _listed(runs: Sequence[Run]) -> str:
+    named = ", ".join(run.id for run in runs[:_NAMED])
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    return f"{len(runs)} runs ({named}{more})" if runs else "0 runs"
 
 
 def _row(summary: dict[str, Any]) -> list[str]:
@@ -204,20 +255,19 @@ def _row(summary: dict[str, Any]) -> list[str]:
 
     if summary["status"] == "unreadable":
         return [summary["id"], "", "unreadable", *([""] * 9)]
-    age = datetime.datetime.now().timestamp() - (summary["created"] or 0)
     return [
         summary["id"],
         summary["name"] or "",
         WAITING_FOR_ROOM if summary["waiting_for_room"] else summary["status"],
         summary["preset"] or "",
-        summary["method"],
+        summary["method"] or "",
         number(summary["tau"]),
         f"{summary['epoch']:g}/{summary['epochs_limit']}",
         number(summary["train_loss"]),
         score(summary, "val"),
         score(summary, "test"),
         duration(summary["seconds"]),
-        duration(age),
+        duration(clock.age(summary["created"] or 0.0)),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import ProxPropError
 from engine.reconstructions import grey, pictures
+from engine.store_opening import Mark, mark_of
 from engine.store_reader import StoreReader
 from proxprop_cli.dashboard.shorten import distinct
 
@@ -69,8 +70,7 @@ class Album:
 
     def __init__(self, runs: Mapping[str, Run]) -> None:
         self._runs = dict(runs)
-        self._readers: dict[str, StoreReader] = {}
-        self._versions: dict[str, int] = {}
+        self._marks: dict[str, Mark | None] = {}
         self._shelves = {label: Shelf(label) for label in runs}
 
     def look(self) -> tuple[Shelf, ...]:
@@ -79,33 +79,19 @@ class Album:
             try:
                 self._read(label, run)
             except ProxPropError as error:
-                self._forget(label)
                 if self._shelves[label].problem != str(error):
                     self._shelves[label] = Shelf(label, self._shelves[label].leaves, str(error))
         return tuple(self._shelves.values())
 
-    def close(self) -> None:
-        """Close the stores."""
-        for label in self._runs:
-            self._forget(label)
-
     def _read(self, label: str, run: Run) -> None:
-        if label not in self._readers:
-            self._readers[label] = StoreReader(run.database)
-        reader = self._readers[label]
-        version = reader.data_version()
-        if self._versions.get(label) == version:
+        mark = mark_of(run.database)
+        if mark is not None and self._marks.get(label) == mark:
             return
-        leaves = _leaves(reader)
+        self._marks[label] = mark
+        with StoreReader(run.database) as reader:
+            leaves = _leaves(reader)
         if leaves != self._shelves[label].leaves or self._shelves[label].problem:
             self._shelves[label] = Shelf(label, leaves)
-        self._versions[label] = version
-
-    def _forget(self, label: str) -> None:
-        self._versions.pop(label, None)
-        reader = self._readers.pop(label, None)
-        if reader is not None:
-            reader.close()
 
 
 def to_show(views: Sequence[RunView], runs: Sequence[Run]) -> dict[str, Run]:

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from engine.atomic_files import storage_errors
@@ -14,12 +13,16 @@ from engine.cells import ENDED
 from engine.errors import ProxPropError
 from engine.run import WAITING_FOR_ROOM, Run
 from engine.runs import Runs
+from engine.store_opening import Mark, mark_of
 from engine.store_reader import StoreReader
 from engine.sweeps import Sweep, load_sweep, sweep_file
-from proxprop_cli.dashboard.sweep_status import START_SECONDS, Start, is_short_of_room, word_of
+from proxprop_cli.dashboard.run_status import status_of
+from proxprop_cli.dashboard.sweep_status import Start, is_short_of_room, word_of
 from proxprop_cli.dashboard.views import LIVE
 
-Signature = tuple[tuple[int, int], ...]
+_RETRY_LOOKS = 30
+"""Until what could not be read is read again, though it has not changed."""
+Signature = tuple[Mark | None, tuple[int, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ class Catalog:
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
         self._known: dict[str, tuple[Signature, CatalogEntry]] = {}
-        self._sweeps: dict[str, tuple[Signature, Sweep]] = {}
+        self._sweeps: dict[str, tuple[Mark, Sweep]] = {}
         self._starts: dict[str, Start] = {}
+        self._looks = 0
 
     def entries(self) -> tuple[CatalogEntry, ...]:
         """Everything as it is now.
@@ -71,10 +75,12 @@ class Catalog:
         :raises StorageError: the folder can not be listed.
         """
         found = {}
+        self._looks += 1
+        again = LIVE if self._looks % _RETRY_LOOKS else (*LIVE, "unreadable")
         for run in self._runs.all():
-            signature = _signature(run)
+            signature = mark_of(run.database), run.request_signature()
             known = self._known.get(run.id)
-            if known is None or known[0] != signature or known[1].status in LIVE:
+            if known is None or known[0] != signature or known[1].status in again:
                 known = signature, _entry(run)
             found[run.id] = known
         self._known = found
@@ -98,13 +104,13 @@ class Catalog:
             except FileNotFoundError:
                 names = []
         for name in names:
-            signature = _signature_of(sweep_file(root, name))
-            if not any(signature[0]):
+            mark = mark_of(sweep_file(root, name))
+            if mark is None:
                 continue
             known = self._sweeps.get(name)
-            if known is None or known[0] != signature:
+            if known is None or known[0] != mark:
                 try:
-                    known = signature, load_sweep(root, name)
+                    known = mark, load_sweep(root, name)
                 except ProxPropError:
                     continue
             found[name] = known
@@ -139,36 +145,19 @@ class Catalog:
         )
 
 
-def _signature(run: Run) -> Signature:
-    log = run.database.with_name(f"{run.database.name}-wal")
-    return _signature_of(run.database, log)
-
-
-def _signature_of(*paths: Path) -> Signature:
-    signature = []
-    for path in paths:
-        try:
-            stat = path.stat()
-        except OSError:
-            signature.append((0, 0))
-        else:
-            signature.append((stat.st_mtime_ns, stat.st_size))
-    return tuple(signature)
-
-
 def _entry(run: Run) -> CatalogEntry:
     try:
         with StoreReader(run.database) as reader:
             state = reader.state()
-        status = str(state.get("status", "created"))
-        if status == "running":
-            status = run.status()
-        if status == "created":  # it gets its data ready, or died over that; as on the live screen
-            fresh = time.time() - run.created < START_SECONDS
-            status = "starting" if fresh or run.is_live() else "interrupted"
+            locked = run.is_live()
+            if state.get("status") == "running" and not locked:
+                # it may have ended between our two looks; if so, its last word is stored by now
+                state = reader.state()
+        status, _ = status_of(run, str(state.get("status", "created")), locked=locked)
         waits = status in LIVE and run.is_waiting()
     except ProxPropError as error:
         return CatalogEntry(run.id, run.created, "unreadable", {}, 0.0, {}, str(error))
     config = state.get("config", {})
     epoch, metrics = float(state.get("epoch", 0)), state.get("metrics", {})
-    return CatalogEntry(run.id, run.created, status, config, epoch, metrics, short_of_room=waits)
+    created = float(state.get("created", 0.0))
+    return CatalogEntry(run.id, created, status, config, epoch, metrics, short_of_room=waits)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import StorageError
 from engine.export import writing
 from engine.run import Run
 from proxprop_cli.output import printable
@@ -76,23 +77,20 @@ def _points(line: Line) -> Iterator[tuple[Any, ...]]:
     yield from zip(*(column.tolist() for column in columns), smooth, strict=True)
 
 
-def write_metrics(path: Path, runs: Sequence[Run]) -> int:
-    """Every metric of the runs, as ``proxprop export`` writes them; gives the number of rows.
+def write_metrics(path: Path, runs: Sequence[Run]) -> tuple[int, list[str]]:
+    """Every metric of the runs, as ``proxprop export`` writes them; gives the number of rows, and a
+    line for each run that can not be read and was left out.
 
     :raises ConfigError: a configuration is damaged.
-    :raises StorageError: a store can not be read, or the file not be written.
+    :raises StorageError: no store can be read, or the file not be written.
     """
-    from contextlib import ExitStack
+    from engine.export import ClosedStore, ExportSource, export_csv, split_readable
 
-    from engine.export import ExportSource, export_csv
-    from engine.store_reader import StoreReader
-
-    with ExitStack() as stack:
-        sources = [
-            ExportSource(run.id, stack.enter_context(StoreReader(run.database)), _name(run))
-            for run in runs
-        ]
-        return export_csv(sources, path)
+    readable, problems = split_readable(runs)
+    if not readable:
+        raise StorageError(problems[0])
+    sources = [ExportSource(run.id, ClosedStore(run.database), _name(run)) for run in readable]
+    return export_csv(sources, path), problems
 
 
 def _name(run: Run) -> str | None:

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine.control import Desired
-from engine.errors import ProxPropError, StorageError
+from engine.errors import ProxPropError
 from engine.events import SolverTrace
 from engine.run import Run
+from engine.store_opening import Mark, mark_of
 from engine.store_reader import StoreReader
 from proxprop_cli.dashboard import pace, run_log
+from proxprop_cli.dashboard.run_status import gave_up, status_of
 from proxprop_cli.dashboard.views import LIVE, LogLine, Place, RunView
 
 if TYPE_CHECKING:
@@ -26,25 +27,59 @@ ALWAYS = frozenset(
 _GROWING = ("time/train", "time/wall", "work")
 _BUCKETS = 2048
 _LOG_LINES = 400
+_LAYERS = 1000
 _EVALUATIONS = 60
 _EVALUATED = ["train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
 _EVALUATED += ["time/train", "time/wall"]
 _PROBE_SECONDS = 2.0
-_START_SECONDS = 60.0
+_RETRY_SECONDS = 5.0
+"""Until what could not be read is read again, though nothing has changed."""
 
 
 class Feed:
-    """Follows one run. Used by one thread at a time; what it gives is frozen."""
+    """Follows one run. Used by one thread at a time; what it gives is frozen.
+
+    Its store is open during a look only: it may be replaced, and there may be many.
+    """
 
     def __init__(self, run: Run, place: Place | None = None) -> None:
         self.run = run
         self.view = RunView(run.id, place)
-        self._reader: StoreReader | None = None
-        self._version = -1
+        self._mark: Mark | None = None
+        self._created: object = None
+        self._failed: tuple[Mark | None, float] | None = None
         self._request: tuple[int, int, int] | None = None
         self._probed = -_PROBE_SECONDS
         self._locked = False
         self._waits = False
+        self._forget()
+
+    def poll(self, keys: frozenset[str] = frozenset()) -> RunView:
+        """The run as it is now; the same object as before where nothing has changed.
+
+        :param keys: series to follow beside those that always are.
+        """
+        if not self.run.exists():
+            self._fail(f"run {self.run.id} was deleted", "deleted")
+            return self.view
+        mark = mark_of(self.run.database)
+        if self._failed is not None:
+            before, again = self._failed
+            if mark == before and time.monotonic() < again:
+                return self.view
+        try:
+            self._poll(mark, keys)
+            self._failed = None
+        except ProxPropError as error:
+            self._failed = mark, time.monotonic() + _RETRY_SECONDS
+            self._fail(str(error))
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            self._failed = mark, time.monotonic() + _RETRY_SECONDS
+            self._fail(f"{self.run.database}: damaged: {type(error).__name__}: {error}")
+        return self.view
+
+    def _forget(self) -> None:
+        """Let the next look read the store from its beginning."""
         self._series: dict[str, Buckets] = {}
         self._event = 0
         self._log: list[LogLine] = []
@@ -54,75 +89,53 @@ class Feed:
         self._started: Mapping[str, Any] = {}
         self._traces: tuple[SolverTrace, ...] = ()
         self._evaluation_seconds = 0.0
-        self._last_words = ""
 
-    def close(self) -> None:
-        """Close the store."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
-    def poll(self, keys: frozenset[str] = frozenset()) -> RunView:
-        """The run as it is now; the same object as before where nothing has changed.
-
-        :param keys: series to follow beside those that always are.
-        """
-        try:
-            if self._reader is None:
-                self._reader = StoreReader(self.run.database)
-            self._poll(self._reader, keys)
-        except ProxPropError as error:
-            self._fail(str(error))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self._fail(f"{self.run.database}: damaged: {type(error).__name__}: {error}")
-        return self.view
-
-    def _fail(self, problem: str) -> None:
+    def _fail(self, problem: str, status: str = "unreadable") -> None:
         # the folder of all runs says nothing here and takes the room of what does
-        problem = problem.replace(f"{self.run.path.parent}{os.sep}", "")
-        self.close()
-        self._version, self._event = -1, 0
+        problem = run_log.cut(problem.replace(f"{self.run.path.parent}{os.sep}", ""))
+        self._forget()
+        self._mark = None
         if self.view.problem != problem:
             line = LogLine(time.time(), self.view.step, problem, grave=True)
             log = (*self.view.log, line)[-_LOG_LINES:]
-            self.view = replace(self.view, status="unreadable", problem=problem, log=log)
+            self.view = replace(self.view, status=status, problem=problem, log=log)
 
-    def _poll(self, reader: StoreReader, keys: frozenset[str]) -> None:
-        version, request = reader.data_version(), self.run.request_signature()
-        changed = version != self._version or request != self._request
+    def _poll(self, mark: Mark | None, keys: frozenset[str]) -> None:
+        request = self.run.request_signature()
+        changed = self._mark is None or mark != self._mark or request != self._request
         changed |= not keys <= self._series.keys()
         changed |= self._probe(changed)
         waits = self.run.is_waiting()  # the store has no room to tell of it
         changed |= waits != self._waits
         self._waits = waits
         if not changed and self.view.status == "starting" and not self._locked:
-            self._last_words = self._words_since_asked()
-            changed = self._gave_up()
+            changed = gave_up(self.run)
         if not changed:
             return
-        state = reader.state()
-        if state.get("status") == "running" and not self._locked:
-            # started since we last looked, or ended just now: whoever holds the lock decides
-            self._locked = self.run.is_live()
+        if self._mark is not None and (mark is None or mark.file != self._mark.file):
+            self._forget()  # it was replaced
+        with StoreReader(self.run.database) as reader:
             state = reader.state()
-        self._take_events(reader)
-        self._traces = tuple(reader.last_traces())
-        self._take_series(reader, ALWAYS | keys | self._series.keys())
-        self._version, self._request = version, request
-        self.view = self._look(reader, state)
+            if state.get("status") == "running" and not self._locked:
+                # started since we last looked, or ended just now: whoever holds the lock decides
+                self._locked = self.run.is_live()
+                state = reader.state()
+            if state.get("created") != self._created:
+                self._forget()  # it was replaced, by a file with the number of the old one
+                self._created = state.get("created")
+            self._take_events(reader)
+            self._traces = tuple(reader.last_traces()[:_LAYERS])
+            self._take_series(reader, ALWAYS | keys | self._series.keys())
+            self._mark, self._request = mark, request
+            self.view = self._look(reader, state)
 
     def _probe(self, changed: bool) -> bool:
-        """Look for the trainer's lock now and then; gives whether that has changed.
-
-        :raises StorageError: the run was deleted.
-        """
+        """Look for the trainer's lock now and then; gives whether that has changed."""
         now = time.monotonic()
         likely = changed or self.view.is_live or self.view.status == "interrupted"
         if now - self._probed < (_PROBE_SECONDS if likely else 5 * _PROBE_SECONDS):
             return False
         self._probed = now
-        if not self.run.exists():
-            raise StorageError(f"run {self.run.id} was deleted")
         before, self._locked = self._locked, self.run.is_live()
         return before != self._locked
 
@@ -130,10 +143,7 @@ class Feed:
         rows = reader.events(self._event)
         if self._event and any(row.kind == "RunStarted" for row in rows):
             # it may have gone back to a checkpoint: what came after that is no more
-            self._event, self._diverged, self._began = 0, None, 0.0
-            self._series.clear()
-            self._log.clear()
-            self._fallbacks.clear()
+            self._forget()
             rows = reader.events()
         for row in rows:
             self._event = row.id
@@ -141,10 +151,10 @@ class Feed:
             if row.kind == "RunStarted":
                 self._started = payload
             elif row.kind == "LadderClimbed":
-                layer, counts = str(payload["layer"]), payload["counts"]
+                layer, counts = run_log.cut(str(payload["layer"])), payload["counts"]
                 self._fallbacks[layer] = self._fallbacks.get(layer, 0) + sum(counts.values())
             elif row.kind == "Diverged":
-                self._diverged = (row.step, str(payload["cause"]))
+                self._diverged = (row.step, run_log.cut(str(payload["cause"])))
             self._began = self._began or row.time
             line = run_log.line_of(row)
             if line is not None:
@@ -168,10 +178,13 @@ class Feed:
         config = state.get("config") or _brief_of(self.run)
         step = int(state.get("step", 0))
         per_epoch = self._started.get("steps_per_epoch")
+        if not isinstance(per_epoch, int) or per_epoch < 1:
+            per_epoch = None
         epoch = step / per_epoch if per_epoch else float(state.get("epoch", 0))
-        self._last_words = "" if self._locked else self._words_since_asked()
-        status = self._status(state)
-        log = self._lines(reader, status)
+        status, words = status_of(
+            self.run, str(state.get("status", "created")), locked=self._locked
+        )
+        log = self._lines(reader, status, words)
         live, times = status == "running", self._series.get("time/train")
         seconds = pace.seconds_per_step(times, live=live)
         short_of_room = self._waits and status in LIVE
@@ -199,11 +212,11 @@ class Feed:
             fallbacks=dict(self._fallbacks),
             log=log,
             diverged=self._diverged,
-            last_words=self._last_words if status == "interrupted" else "",
+            last_words=words if status == "interrupted" else "",
             short_of_room=short_of_room,
         )
 
-    def _lines(self, reader: StoreReader, status: str) -> tuple[LogLine, ...]:
+    def _lines(self, reader: StoreReader, status: str, words: str) -> tuple[LogLine, ...]:
         """What happened, and the evaluations in between."""
         evaluations = reader.latest(_EVALUATED, _EVALUATIONS) if self._log else []
         self._evaluation_seconds = pace.evaluation_seconds([found for _, found in evaluations])
@@ -211,41 +224,10 @@ class Feed:
         if status == "interrupted":
             last = found[-1] if found else LogLine(self.run.created, 0, "")
             texts = [f"the trainer is gone; 'proxprop resume {self.run.id}' goes on from here"]
-            if self._last_words:
-                texts.insert(0, f"the trainer's last words: {self._last_words}")
+            if words:
+                texts.insert(0, f"the trainer's last words: {words}")
             found += [LogLine(last.time, last.step, text, grave=True) for text in texts]
         return tuple(found[-_LOG_LINES:])
-
-    def _status(self, state: Mapping[str, Any]) -> str:
-        status = str(state.get("status", "created"))
-        if status == "created":
-            return "starting" if self._locked or not self._gave_up() else "interrupted"
-        if (status in LIVE and self._locked) or status == "diverged":
-            return status
-        if self._is_told_to_go_on() and (self._locked or not self._gave_up()):
-            return "starting"
-        return "interrupted" if status == "running" else status
-
-    def _gave_up(self) -> bool:
-        """Whether nobody is about to train a run that was made, or told to go on, a while ago."""
-        age = time.time() - max(self.run.created, self._asked_ns() / 1e9)
-        # what a trainer says before it has the run is why it can not train
-        return age > _START_SECONDS or bool(self._last_words and age > _PROBE_SECONDS)
-
-    def _asked_ns(self) -> int:
-        """When somebody said what the run should do, in nanoseconds since the epoch."""
-        request = self.run.request_signature()
-        return 0 if request is None else request[1]
-
-    def _words_since_asked(self) -> str:
-        """Of a trainer that was to go on, not of the one before it."""
-        since = self._asked_ns() / 1e9 if self._is_told_to_go_on() else 0.0
-        return run_log.last_words(self.run.path, since)
-
-    def _is_told_to_go_on(self) -> bool:
-        """Whether that was said after all that was written by whoever trained it."""
-        is_newer = self._asked_ns() > self.run.written_ns()
-        return is_newer and self.run.desired() is Desired.RUNNING
 
     def _wanted(self, status: str) -> str:
         desired = self.run.desired().value

@@ -29,7 +29,7 @@ def notice(views: Sequence[RunView]) -> tuple[str, ...]:
 
 def is_grave(views: Sequence[RunView]) -> bool:
     """Whether that is about something that went wrong."""
-    return any(view.status in ("diverged", "interrupted", "unreadable") for view in views)
+    return any(view.problem or view.status in ("diverged", "interrupted") for view in views)
 
 
 def _of(view: RunView) -> tuple[str, ...]:

@@ -50,17 +50,13 @@ class Poller:
 
     def _follow(self) -> None:
         known: tuple[RunView, ...] = ()
-        try:
-            while not self._stopped:
-                views = self._look(known)
-                if [*map(id, views)] != [*map(id, known)] and not self._stopped:
-                    self._changed(views)
-                known = views
-                self._wake.wait(POLL_SECONDS)
-                self._wake.clear()
-        finally:
-            for feed in self._feeds.values():
-                feed.close()
+        while not self._stopped:
+            views = self._look(known)
+            if [*map(id, views)] != [*map(id, known)] and not self._stopped:
+                self._changed(views)
+            known = views
+            self._wake.wait(POLL_SECONDS)
+            self._wake.clear()
 
     def _look(self, known: tuple[RunView, ...]) -> tuple[RunView, ...]:
         keys = self.keys
@@ -89,6 +85,4 @@ class Poller:
             member.run.id: before.get(member.run.id) or Feed(member.run, member.place)
             for member in self.members
         }
-        for id in before.keys() - self._feeds.keys():
-            before[id].close()
         return [self._feeds[id] for id in self._feeds.keys() - before.keys()]

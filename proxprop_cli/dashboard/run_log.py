@@ -9,19 +9,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.errors import StorageError
+from engine.own_files import open_own
 from proxprop_cli.dashboard.views import LogLine
 
 if TYPE_CHECKING:
     from engine.store_reader import EventRow
 
 _LAST_BYTES = 8192
+_MOST_CHARACTERS = 1000
+"""Of a line: a store that somebody sent may have any."""
+_LATEST = 1e11
+"""Where calendars end, in seconds since the epoch."""
 _GRAVE = ("Diverged", "LadderClimbed", "Warned")
 
 
 def line_of(row: EventRow) -> LogLine | None:
     """What an event says; some say nothing."""
-    text = _tell(row)
+    text = cut(_tell(row))
     return LogLine(row.time, row.step, text, row.kind in _GRAVE) if text else None
+
+
+def cut(text: str) -> str:
+    """The text, or its beginning where nobody would read all of it."""
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
 def with_evaluations(
@@ -36,7 +47,7 @@ def with_evaluations(
     :param begin: when the run was first started.
     """
     waiting = deque(
-        LogLine(begin + found.get("time/wall", 0.0), step, _evaluation(found))
+        LogLine(_moment(begin, found.get("time/wall", 0.0)), step, _evaluation(found))
         for step, found in evaluations
     )
     told: list[LogLine] = []
@@ -56,19 +67,22 @@ def last_words(run: Path, since: float = 0.0) -> str:
     :param run: folder of the run.
     :param since: in seconds since the epoch; what was written last before that is of another.
     """
-    path = run / "train.log"
     try:
-        if not path.is_file():
-            return ""  # opening a pipe would wait for somebody to write
-        if path.stat().st_mtime < since:
-            return ""
-        with path.open("rb") as stream:
+        with os.fdopen(open_own(run / "train.log"), "rb") as stream:
+            if os.fstat(stream.fileno()).st_mtime < since:
+                return ""
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - _LAST_BYTES))
             text = stream.read(_LAST_BYTES).decode(errors="replace")
-    except OSError:
+    except (OSError, StorageError):
         return ""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return cut(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), ""))
+
+
+def _moment(begin: float, seconds: float) -> float:
+    """The moment so long after another, if there is one."""
+    found = begin + seconds
+    return found if abs(found) < _LATEST else begin
 
 
 def _evaluation(metrics: Mapping[str, float]) -> str:

@@ -12,9 +12,7 @@ from engine.control import Desired
 from engine.run import WAITING_FOR_ROOM, Run
 from engine.stability import CellSummary
 from engine.sweep_watch import SweepLook, SweepWatch
-
-START_SECONDS = 30.0
-"""What a process may take from the wish to the lock."""
+from proxprop_cli.dashboard.run_status import START_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class Start:
         since = request[1] / 1e9 if request is not None else None
         if live:
             self._heard = request
-        fresh = since is not None and self._heard != request and now - since < START_SECONDS
+        fresh = since is not None and self._heard != request and abs(now - since) < START_SECONDS
         return fresh, since
 
 

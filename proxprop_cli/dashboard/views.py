@@ -64,7 +64,7 @@ class RunView:
     :ivar place: where it stands in the sweep it is shown as a part of, if any.
     :ivar config: the brief of its configuration (:func:`engine.config.brief`).
     :ivar status: ``starting``, ``running``, ``paused``, ``finished``, ``stopped``, ``diverged``,
-        ``interrupted`` or ``unreadable``.
+        ``interrupted``, ``unreadable`` or ``deleted``.
     :ivar wanted: what a person asked for and the trainer has not done yet, such as ``pausing``.
     :ivar epoch: fractional epochs trained.
     :ivar rate: samples a second of training, of late while it runs and overall else.

@@ -109,3 +109,11 @@ def test_an_extra_that_is_not_there_is_a_note(tmp_path, monkeypatch):
 def test_little_room_is_a_note(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1 << 30))
     assert findings(tmp_path / "runs")["runs folder"].state == "note"
+
+
+@pytest.mark.parametrize("extra", ["cluster", "baselines"])
+def test_every_extra_is_looked_for(tmp_path, monkeypatch, extra):
+    assert findings(tmp_path / "runs")[extra].state == "ok"
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    found = findings(tmp_path / "runs")[extra]
+    assert (found.state, f"proxprop[{extra}]" in found.fix) == ("note", True)

@@ -21,6 +21,7 @@ from tests.dashboard.sweep_helper import NOON, a_grid, make_sweep
 SECONDS = 60.0
 PERIODS = (
     "feed._PROBE_SECONDS",
+    "feed._RETRY_SECONDS",
     "poller.POLL_SECONDS",
     "screens.reconstructions._POLL_SECONDS",
     "screens.run_list._POLL_SECONDS",

@@ -203,7 +203,6 @@ def test_memory_stays_flat_over_an_hour_of_steps(tmp_path):
             view = feed.poll(frozenset(("batch_loss", "direction_norm", "time/wall")))
             kept = sum(len(buckets) for buckets in view.series.values()) + len(view.log)
             sizes.append((kept, resident_bytes()))
-    feed.close()
     assert view.series["batch_loss"].last[-1] == steps[-1]
     assert max(kept for kept, _ in sizes) < 10 * 4096 + 500
     early, late = sizes[60][1], sizes[-1][1]

@@ -76,7 +76,13 @@ class LiveExports(RunsScreen):
     def _write_metrics(self, path: Path) -> None:
         from proxprop_cli.dashboard.exports import write_metrics
 
-        self._report(lambda to: f"{write_metrics(to, self.runs):,} rows", path)
+        def write(to: Path) -> str:
+            rows, problems = write_metrics(to, self.runs)
+            for problem in problems[:_NAMED]:
+                self.notify(printable(problem), severity="warning", markup=False)
+            return f"{rows:,} rows"
+
+        self._report(write, path)
 
     def _report(self, write: Writer, wished: Path) -> None:
         from proxprop_cli.dashboard.exports import fresh

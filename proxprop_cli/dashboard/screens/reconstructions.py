@@ -98,14 +98,11 @@ class ReconstructionsScreen(Screen[None]):
     def _watch(self) -> None:
         album = Album(self._runs)
         known: tuple[Shelf, ...] | None = None
-        try:
-            while not self._left.wait(_POLL_SECONDS if known is not None else 0):
-                found = album.look()
-                if known is None or [*map(id, found)] != [*map(id, known)]:
-                    self.post_message(self.Looked(found))
-                known = found
-        finally:
-            album.close()
+        while not self._left.wait(_POLL_SECONDS if known is not None else 0):
+            found = album.look()
+            if known is None or [*map(id, found)] != [*map(id, known)]:
+                self.post_message(self.Looked(found))
+            known = found
 
     def on_reconstructions_screen_looked(self, message: Looked) -> None:
         """Show what there is by now."""

@@ -243,11 +243,13 @@ class RunListScreen(Screen[None]):
         try:
             runs = [self._runs.find(id) for id in chosen]
             path = fresh(Path(f"{file_name(runs)}.csv"))
-            rows = write_metrics(path, runs)
+            rows, problems = write_metrics(path, runs)
         except ProxPropError as error:
             self.notify(printable(str(error)), severity="error", markup=False)
         else:
             self.notify(printable(f"wrote {rows:,} rows to {path}"), markup=False)
+            for problem in problems[:_NAMED]:
+                self.notify(printable(problem), severity="warning", markup=False)
 
     def action_delete(self) -> None:
         """Ask, then delete the chosen runs."""

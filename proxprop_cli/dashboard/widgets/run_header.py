@@ -21,6 +21,7 @@ STATUS = {
     "interrupted": ("!", "red"),
     "diverged": ("✖", "red"),
     "unreadable": ("?", "red"),
+    "deleted": ("?", "red"),
 }
 """Glyph and colour of every word for how a run or a sweep is; it always stands beside them."""
 _BARS = (10, 5, 0)
@@ -96,7 +97,7 @@ def _progress(view: RunView, bar: int, *, brief: bool = False, left: bool = True
     text = status_text(view)
     epochs = view.config.get("epochs") or 0
     done = f"{view.epoch:.1f}" if view.epoch % 1 else f"{view.epoch:.0f}"
-    if view.status == "unreadable":
+    if view.problem:
         return text
     text.append(f"  {done}/{epochs}" if brief else f"  epoch {done}/{epochs}")
     fraction = min(view.epoch / epochs, 1.0) if epochs else 0.0

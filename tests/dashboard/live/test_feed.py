@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 
 import numpy as np
@@ -14,21 +13,14 @@ from engine.control import Desired
 from engine.locks import RunLock
 from engine.runs import Runs
 from engine.store import StoreWriter
-from engine.store_reader import StoreReader
 from proxprop_cli.dashboard.app import Dashboard
 from proxprop_cli.dashboard.feed import Feed
 from proxprop_cli.dashboard.pace import samples_per_second
-from proxprop_cli.dashboard.poller import Poller
-from proxprop_cli.dashboard.views import Member
 from tests.dashboard.runs_helper import in_app, live_screen, make_run, trace, until
 
 
 def view_of(run):
-    feed = Feed(run)
-    try:
-        return feed.poll()
-    finally:
-        feed.close()
+    return Feed(run).poll()
 
 
 def test_work_is_of_an_average_step_not_of_the_latest_traced_one(tmp_path):
@@ -59,7 +51,6 @@ def test_a_damaged_event_does_not_end_the_following(tmp_path):
     feed = Feed(run)
     assert "damaged" in feed.poll().problem
     assert "damaged" in feed.poll().problem
-    feed.close()
 
 
 def times(steps, seconds_of):
@@ -146,43 +137,3 @@ def test_what_diverged_does_not_go_on(tmp_path):
     run = make_run(tmp_path, status="diverged", diverged=(3, "the loss is not finite"))
     run.set_desired(Desired.RUNNING)
     assert view_of(run).status == "diverged"
-
-
-def test_leaving_closes_the_stores(tmp_path, monkeypatch):
-    runs = [make_run(tmp_path) for _ in range(3)]
-    opened = set()
-
-    class Reader(StoreReader):
-        def __init__(self, path):
-            super().__init__(path)
-            opened.add(path)
-            self.path = path
-
-        def close(self):
-            super().close()
-            opened.discard(self.path)
-            changed.set()
-
-    monkeypatch.setattr("proxprop_cli.dashboard.feed.StoreReader", Reader)
-    changed = threading.Event()
-    told = []
-
-    def tell(views):
-        told.append(views)
-        changed.set()
-
-    def wait_for(condition):
-        while not condition():
-            assert changed.wait(60)
-            changed.clear()
-
-    poller = Poller([Member(run) for run in runs], tell)
-    poller.start()
-    wait_for(lambda: told and all(view.series for view in told[-1]))
-    assert opened == {run.database for run in runs}
-    poller.members = poller.members[:1]
-    poller.wake()
-    wait_for(lambda: len(told[-1]) == 1)
-    assert opened == {runs[0].database}
-    poller.stop()
-    wait_for(lambda: not opened)

@@ -6,7 +6,6 @@ from engine.locks import RunLock
 from engine.runs import Runs
 from engine.store import StoreWriter
 from proxprop_cli.dashboard.app import Dashboard
-from proxprop_cli.dashboard.feed import Feed
 from proxprop_cli.dashboard.widgets.chart import Chart
 from proxprop_cli.dashboard.widgets.table import Table
 from tests.dashboard.runs_helper import in_app, live_screen, make_run, screen_text, trace, until
@@ -163,26 +162,19 @@ def test_a_damaged_store_is_told_of(tmp_path):
     in_app(show(run), script)
 
 
-def test_a_deleted_run_is_explained(tmp_path, monkeypatch):
+def test_a_deleted_run_is_explained(tmp_path):
     run = make_run(tmp_path, status="running")
-    poll = Feed.poll
-
-    def poll_until_unreadable(feed, keys):
-        # the next look would find no database and say that instead
-        return feed.view if feed.view.status == "unreadable" else poll(feed, keys)
-
-    monkeypatch.setattr(Feed, "poll", poll_until_unreadable)
 
     async def script(pilot):
         screen = await live_screen(pilot)
         Runs(tmp_path).delete(run)
-        await until(pilot, lambda: screen.views[0].status == "unreadable")
+        await until(pilot, lambda: screen.views[0].status == "deleted")
         told = f"run {run.id} was deleted"
         await until(pilot, lambda: told in str(screen.query_one("#notice").render()))
         assert screen.query_one("#notice").region.area
         assert told in screen.views[0].problem
         assert told in screen.views[0].log[-1].text
-        assert "unreadable" in str(screen.query_one("#header").render())
+        assert "deleted" in str(screen.query_one("#header").render())
         assert screen.views[0].series  # what is known stays
 
     in_app(show(run), script, (60, 20))

@@ -119,7 +119,6 @@ def test_finished_comes_after_the_last_evaluation(tmp_path):
         writer.commit()
     feed = Feed(run)
     log = feed.poll().log
-    feed.close()
     assert log[-1].text == "finished"
     assert log[-2].text.startswith("train loss")
     assert log[-2].step == 40
@@ -138,7 +137,6 @@ def test_a_long_log_keeps_its_end(tmp_path):
         writer.append_event(40, "Warned", {"text": "one more"})
         writer.commit()
     view = feed.poll()
-    feed.close()
     assert len(view.log) == 400
     assert view.log[-1].text == "one more"
 
@@ -149,6 +147,7 @@ def test_a_trainer_that_died_at_the_start_leaves_its_last_words(tmp_path, monkey
     assert feed.poll().status == "starting"
     (run.path / "train.log").write_text("something\nproxprop: cuda is not there\x1b[0m\n\n")
     monkeypatch.setattr("proxprop_cli.dashboard.feed._PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("proxprop_cli.dashboard.run_status._WORDS_SECONDS", 0.0)
     view = feed.poll()
     assert view.status == "interrupted"
     assert not view.is_live
@@ -157,7 +156,6 @@ def test_a_trainer_that_died_at_the_start_leaves_its_last_words(tmp_path, monkey
     # it holds the lock: it only had something to say
     with RunLock(run.lock_file):
         assert feed.poll().status == "starting"
-    feed.close()
 
     async def script(pilot):
         await until(pilot, lambda: getattr(pilot.app.screen, "views", None))

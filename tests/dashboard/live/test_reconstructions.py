@@ -105,17 +105,14 @@ class TestAlbum:
         assert second[0] is first[0]
         assert [leaf.made.epoch for leaf in second[1].leaves] == [0, 1, 2, 4, 6]
         other.database.write_bytes(b"nonsense" * 2000)
-        album.close()
         third = album.look()
         assert third[0].leaves == first[0].leaves
         assert third[1].problem
         assert third[1].leaves == second[1].leaves
-        album.close()
 
     def test_rows_of_an_epoch(self, tmp_path):
         album = Album({"one": make_autoencoder(tmp_path, id="a", epochs=2)})
         (shelf,) = album.look()
-        album.close()
         assert epochs_of([shelf]) == [0, 1, 2]
         inputs, outputs = rows_of([shelf])
         assert (inputs.words, outputs.words) == (("input", "test"), ("one", "epoch 2", "loss 6.97"))

@@ -13,6 +13,7 @@ from engine.control import Desired
 from engine.errors import StorageFullError
 from engine.runs import Runs
 from engine.store import StoreWriter
+from engine.store_opening import mark_of
 from engine.store_reader import StoreReader
 from engine.summary import summarize
 from tests.cli.terminal import Terminal
@@ -115,23 +116,23 @@ def test_runs_are_read_on_a_full_disk(small_disk):
         writer.append_metrics(1, {"loss": 0.5})
         writer.set_state({"status": "stopped"})
     fill(small_disk / "filler")
-    with StoreReader(run.database) as reader:
-        assert reader.state()["status"] == "stopped"
-        assert list(reader.rows()) == [(1, "loss", 0.5)]
-        version = reader.data_version()
-        assert reader.data_version() == version
-        (small_disk / "filler").unlink()
-        assert reader.data_version() == version
-        with StoreWriter(run.database) as writer:
-            writer.append_metrics(2, {"loss": 0.25})
+
+    def rows() -> list[tuple[int, str, float]]:
+        with StoreReader(run.database) as reader:
+            assert reader.state()["status"] == "stopped"
+            return list(reader.rows())
+
+    assert rows() == [(1, "loss", 0.5)]
+    (small_disk / "filler").unlink()
+    assert len(rows()) == 1
+    before = mark_of(run.database)
+    with StoreWriter(run.database) as writer:
+        for step in (2, 3):
+            writer.append_metrics(step, {"loss": 1 / step})
             writer.commit()
-            assert reader.data_version() != version
-            version = reader.data_version()
-            assert len(list(reader.rows())) == 2
-            writer.append_metrics(3, {"loss": 0.125})
-            writer.commit()
-            assert reader.data_version() != version
-            assert len(list(reader.rows())) == 3
+            assert mark_of(run.database) != before
+            assert len(rows()) == step
+            before = mark_of(run.database)
     assert summarize(run)["status"] == "stopped"
 
 
