@@ -34,7 +34,9 @@ class CheckedSoap(SOAP):
         super().__init__(*args, **settings)
         self.ladder = Ladder()
 
-    def get_orthogonal_matrix(self, mat: Sequence[Basis]) -> list[Basis]:
+    def get_orthogonal_matrix(  # type: ignore[override] # the library's types are wrong
+        self, mat: Sequence[Basis]
+    ) -> list[Basis]:
         """Return the eigenvectors of the factors of a parameter, in falling order."""
         return [self._basis(factor) if isinstance(factor, Tensor) else [] for factor in mat]
 
