@@ -274,7 +274,7 @@ def summarize_row(cells: Sequence[CellSummary], level: float | None) -> RowSumma
 
 def _is_stable(cell: CellSummary, level: float | None) -> bool:
     known = cell.judged and len(cell.losses) == cell.statuses.count("finished")
-    return known and level is not None and max(cell.losses) <= level
+    return known and level is not None and all(loss <= level for loss in cell.losses)
 
 
 def _limit(sweep: Sweep, row: str) -> int:
