@@ -22,14 +22,17 @@ _PROBE_BYTES = 1 << 16
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path, *, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
     """Report what the operating system refuses as one line about ``path``.
 
-    :raises StorageError: instead of any ``OSError``; where there is no room,
+    :param but: what the caller expects, and gets as it is.
+    :raises StorageError: instead of any other ``OSError``; where there is no room,
         :class:`StorageFullError`.
     """
     try:
         yield
+    except but:
+        raise
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise StorageFullError(f"{path}: {error.strerror}") from error

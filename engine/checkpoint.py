@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import secrets
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from engine.atomic_files import replace_bytes, storage_errors
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, StorageError
+from engine.own_files import CHECKPOINTS, is_own_file, read_own
 
 FORMAT = 1
+_MAX_META_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,10 @@ def paths(folder: Path, step: int) -> tuple[Path, Path]:
     return folder / f"{step:09d}.safetensors", folder / f"{step:09d}.json"
 
 
-def write(folder: Path, step: int, snapshot: Snapshot) -> Hashes:
+def write(folder: Path, step: int, snapshot: Snapshot, *, origin: float = 0.0) -> Hashes:
     """Write a checkpoint durably; it counts only once its hashes are committed somewhere.
+
+    :param origin: when its run was made, in seconds since the epoch; see :func:`whole`.
 
     Those of a checkpoint that counts are never to be written again: of two files the first would be
     new before the hash of either is.
@@ -62,12 +65,13 @@ def write(folder: Path, step: int, snapshot: Snapshot) -> Hashes:
     :raises StorageError: when it can not be written; what was there before stays.
     """
     tensors = save({key: value.contiguous().cpu() for key, value in snapshot.tensors.items()})
-    meta = json.dumps({"format": FORMAT, **snapshot.meta}, sort_keys=True, indent=1).encode()
+    hashed = {"format": FORMAT, "origin": origin, "tensors_sha256": _hash(tensors)}
+    meta = json.dumps({**hashed, **snapshot.meta}, sort_keys=True, indent=1).encode()
     tensor_path, meta_path = paths(folder, step)
     for path, content in ((tensor_path, tensors), (meta_path, meta)):
         _make_way(path)
         replace_bytes(path, content)
-    return Hashes(hashlib.sha256(tensors).hexdigest(), hashlib.sha256(meta).hexdigest())
+    return Hashes(hashed["tensors_sha256"], _hash(meta))
 
 
 def read(folder: Path, step: int, hashes: Hashes) -> Snapshot:
@@ -76,8 +80,8 @@ def read(folder: Path, step: int, hashes: Hashes) -> Snapshot:
     :raises CheckpointError: when a file is missing, or is not the one whose hash was committed.
     """
     tensor_path, meta_path = paths(folder, step)
-    tensors = _read_verified(tensor_path, hashes.tensors)
-    meta = _read_verified(meta_path, hashes.meta)
+    tensors = _read_verified(tensor_path, hashes.tensors, _memory_bytes())
+    meta = _read_verified(meta_path, hashes.meta, _MAX_META_BYTES)
     try:
         content = json.loads(meta)
         if not isinstance(content, dict):
@@ -93,43 +97,69 @@ def read(folder: Path, step: int, hashes: Hashes) -> Snapshot:
 
 
 def remove(folder: Path, step: int) -> None:
-    """Delete the files of a checkpoint, as far as they are there; what is no file stays.
+    """Delete the files of a checkpoint, as far as they are there; what is not ours stays.
 
     :raises StorageError: one can not be deleted.
     """
     for path in paths(folder, step):
         with storage_errors(path):
-            if not path.is_dir():
+            if is_own_file(path, CHECKPOINTS):
                 path.unlink(missing_ok=True)
 
 
 def step_of(path: Path) -> int | None:
-    """The step whose checkpoint a file is part of, by its name; None: it is something else."""
-    known = path.suffix in (".safetensors", ".json") and path.stem.isascii() and path.stem.isdigit()
-    return int(path.stem) if known else None
+    """The step whose checkpoint a file is part of, by its name and kind; None: it is not one."""
+    is_draft = path.name.startswith(".")
+    return int(path.stem) if not is_draft and is_own_file(path, CHECKPOINTS) else None
+
+
+def whole(folder: Path, step: int, origin: float) -> Hashes | None:
+    """The hashes of a checkpoint whose files agree with one another; None: they do not.
+
+    :param origin: when its run was made; what was copied from another run is none of it.
+    """
+    tensor_path, meta_path = paths(folder, step)
+    try:
+        meta = _read(meta_path, _MAX_META_BYTES)
+        content = json.loads(meta)
+        hashes = Hashes(_hash(_read(tensor_path, _memory_bytes())), _hash(meta))
+        is_whole = (content["tensors_sha256"], content["origin"]) == (hashes.tensors, origin)
+    except (CheckpointError, ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return hashes if is_whole else None
 
 
 def _make_way(path: Path) -> None:
-    """Give a folder that has the name of a file to come another one: it is not ours to delete."""
+    """Give what has the name of a file to come, but is none, another one: it is not ours."""
     with storage_errors(path):
-        if path.is_dir():
+        if os.path.lexists(path) and not is_own_file(path, CHECKPOINTS):
             path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}.aside"))
 
 
-def _read_verified(path: Path, expected: str) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        # opening a pipe would wait for somebody to write
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise CheckpointError(f"{path.name}: damaged or replaced (not a file)")
-            with open(descriptor, "rb", closefd=False) as stream:
-                content = stream.read()
-        finally:
-            os.close(descriptor)
-    except OSError as error:
+        return read_own(path, limit)
+    except FileNotFoundError as error:
         raise CheckpointError(f"{path.name}: {error.strerror}") from None
-    found = hashlib.sha256(content).hexdigest()
+    except StorageError as error:
+        text = str(error).replace(f"{path.parent}{os.sep}", "").removesuffix("; move it away")
+        raise CheckpointError(text) from None
+    except MemoryError:
+        raise CheckpointError(f"{path.name}: too large for the memory that is left") from None
+
+
+def _memory_bytes() -> int:
+    """Of this machine; what is larger can be no state that was trained here."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_verified(path: Path, expected: str, limit: int) -> bytes:
+    content = _read(path, limit)
+    found = _hash(content)
     if found != expected:
         raise CheckpointError(
             f"{path.name}: damaged or replaced (SHA-256 {found[:12]}…, expected {expected[:12]}…)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from engine import checkpoint
 from engine.atomic_files import PRIVATE_FOLDER, storage_errors
 from engine.config import LogConfig
 from engine.control import Control, Desired
-from engine.errors import CheckpointError, StorageFullError
+from engine.errors import StorageFullError
 from engine.events import (
     CheckpointDue,
     Diverged,
@@ -27,10 +27,12 @@ from engine.events import (
     Unpaused,
     Warned,
 )
+from engine.own_files import CHECKPOINTS, is_own_file
+from engine.restoring import origin_of
 from engine.run import Run
 from engine.store import StoreWriter
 from engine.store_copy import remove_left_copies
-from engine.store_reader import CheckpointRow, StoreReader
+from engine.store_reader import StoreReader
 from engine.thinning import Fallbacks, keeps_trace, thin
 
 _RETRY_SECONDS = 1.0
@@ -70,6 +72,7 @@ class Recorder:
         self._step = 0
         with StoreReader(run.database) as reader:
             self._kept = {row.step: row.best for row in reader.checkpoints()}
+            self._origin = origin_of(reader.state())
         with storage_errors(run.checkpoints):
             run.checkpoints.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         self._remove_superseded()
@@ -135,9 +138,15 @@ class Recorder:
     def _keep_state(self, event: CheckpointDue) -> None:
         """Files first, then their hashes, then out with what is not kept."""
         if event.step in self._kept:
-            return  # the same weights; a death over writing them again would leave none
+            # the same weights; a death over writing them again would leave none
+            if event.best:
+                self._writer.mark_best(event.step)
+                self._kept[event.step] = True
+            return
         folder = self._run.checkpoints
-        hashes = self._insist(lambda: checkpoint.write(folder, event.step, self._snapshot()))
+        hashes = self._insist(
+            lambda: checkpoint.write(folder, event.step, self._snapshot(), origin=self._origin)
+        )
         self._writer.add_checkpoint(
             event.step,
             tensors_sha256=hashes.tensors,
@@ -165,14 +174,11 @@ class Recorder:
         checkpoints may be all that is left of them. They go when training has come as far.
         """
         newest = max(self._kept, default=-1)
-        known = {
-            path for step in self._kept for path in checkpoint.paths(self._run.checkpoints, step)
-        }
         with storage_errors(self._run.checkpoints):
             for path in self._run.checkpoints.iterdir():
                 step = checkpoint.step_of(path)
-                is_ahead = step is not None and step > newest
-                if path not in known and not is_ahead and path.is_file():
+                is_stray = step is None or (step <= newest and step not in self._kept)
+                if is_stray and is_own_file(path, CHECKPOINTS):
                     path.unlink(missing_ok=True)
 
     def _superseded(self) -> list[int]:
@@ -221,52 +227,3 @@ def _trace_metrics(trace: SolverTrace) -> dict[str, float]:
         f"{prefix}/cosine": trace.descent_cosine,
         f"{prefix}/beta": trace.beta,
     }
-
-
-def newest_state(run: Run, warn: Callable[[str], None]) -> checkpoint.Snapshot | None:
-    """The newest undamaged state of a run; none if it has never kept one.
-
-    :param warn: told of damaged ones that were passed over, and of any that the store has lost.
-    :raises CheckpointError: there are checkpoints, but all are damaged.
-    """
-    with StoreReader(run.database) as reader:
-        rows = reader.checkpoints()
-    damaged: list[CheckpointError] = []
-    for row in rows:
-        try:
-            state = _read(run, row)
-        except CheckpointError as error:
-            damaged.append(error)
-        else:
-            for problem in damaged:
-                warn(f"checkpoint {problem}; going on from step {row.step}")
-            _warn_of_unknown(run, rows, row.step, warn)
-            return state
-    if damaged:
-        raise CheckpointError(
-            f"run {run.id}: none of its {len(damaged)} checkpoints can be used: {damaged[0]}; "
-            "nothing was changed"
-        )
-    _warn_of_unknown(run, rows, 0, warn)
-    return None
-
-
-def _warn_of_unknown(
-    run: Run, rows: Sequence[CheckpointRow], step: int, warn: Callable[[str], None]
-) -> None:
-    """A death may leave one checkpoint that the store does not know, never two."""
-    newest = max((row.step for row in rows), default=-1)
-    found = {checkpoint.step_of(path) for path in run.checkpoints.glob("*")}
-    ahead = sorted(found_step for found_step in found if found_step and found_step > newest)
-    if len(ahead) > 1:
-        listed = ", ".join(map(str, ahead))
-        warn(
-            f"there are checkpoints of steps {listed}, which the store does not know: it has lost "
-            f"its last commits; going on from step {step}, and they are kept until training has "
-            "come as far"
-        )
-
-
-def _read(run: Run, row: CheckpointRow) -> checkpoint.Snapshot:
-    hashes = checkpoint.Hashes(row.tensors_sha256, row.json_sha256)
-    return checkpoint.read(run.checkpoints, row.step, hashes)

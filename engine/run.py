@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.atomic_files import (
-    PRIVATE_FILE,
-    overwrite,
-    replace_bytes,
-    replacing,
-    storage_errors,
-)
+from engine.atomic_files import overwrite, storage_errors
 from engine.control import Desired
 from engine.errors import BusyError, ConfigError, StorageError, StorageFullError
-from engine.locks import RunLock, is_locked
+from engine.locks import RunLock, is_locked, read_created
+from engine.own_files import (
+    RUN,
+    is_own_file,
+    open_own,
+    read_own,
+    replace_own,
+    require_own_folder,
+)
 from engine.store_reader import StoreReader
 
 if TYPE_CHECKING:
@@ -76,10 +78,17 @@ class Run:
 
     @property
     def created(self) -> float:
-        """Seconds since the epoch; 0 where the lock file that keeps it is gone."""
+        """Seconds since the epoch; 0 where neither the lock nor the store tells.
+
+        Times of files are no help: a copy of the folder has others.
+        """
+        found = read_created(self.lock_file)
+        if found is not None:
+            return found
         try:
-            return self.lock_file.stat().st_mtime
-        except OSError:
+            with StoreReader(self.database) as reader:
+                return float(reader.state().get("created", 0.0))
+        except StorageError:
             return 0.0
 
     @property
@@ -124,8 +133,7 @@ class Run:
         """
         from engine.config import dump
 
-        with storage_errors(self._config_file), replacing(self._config_file) as stream:
-            stream.write(dump(config))
+        replace_own(self._config_file, dump(config).encode())
 
     def lock(self, wait: float = 1.0) -> RunLock:
         """Take the exclusive right to write the run; release it by ``with``.
@@ -133,8 +141,10 @@ class Run:
         :param wait: seconds to try while readers probe.
         :raises BusyError: another process has the run, or may have it: its lock was deleted, and
             the store says that it is being trained.
-        :raises StorageError: it can not be locked.
+        :raises StorageError: it can not be locked, or something of it is a link.
         """
+        require_own_folder(self.path)
+        require_own_folder(self.checkpoints)
         if not self.lock_file.exists() and self.database.exists() and self._may_be_trained():
             raise BusyError(
                 f"run {self.id}: its lock file was deleted, so nobody can tell whether it is being "
@@ -152,12 +162,17 @@ class Run:
     def request(self) -> Request | None:
         """The last word of a person; none if there is none that can be read."""
         try:
-            if not self.request_file.is_file():
-                return None  # opening a pipe would wait for somebody to write
-            with self.request_file.open("rb") as stream:
-                found = json.loads(stream.read(_REQUEST_BYTES))
+            found = json.loads(read_own(self.request_file, _REQUEST_BYTES))
             return Request(Desired(found["desired"]), str(found.get("reason", "")))
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        except (
+            OSError,
+            StorageError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+        ):
             return None
 
     def desired(self) -> Desired:
@@ -180,7 +195,7 @@ class Run:
         text = json.dumps({"desired": desired.value, "reason": reason[:200]})
         content = text.ljust(_REQUEST_BYTES - 1).encode() + b"\n"
         try:
-            replace_bytes(self.request_file, content)
+            replace_own(self.request_file, content)
         except StorageFullError as full:
             try:
                 overwrite(self.request_file, content)
@@ -189,30 +204,32 @@ class Run:
 
     def set_waiting(self, waiting: bool) -> None:
         """Leave word that the trainer waits for room on the disk, or take it away, if possible."""
-        with suppress(OSError):
+        with suppress(OSError, StorageError):
             if waiting:
-                self._waiting_file.touch(mode=PRIVATE_FILE)
-            else:
-                self._waiting_file.unlink(missing_ok=True)
+                os.close(open_own(self._waiting_file, os.O_WRONLY | os.O_CREAT))
+            elif is_own_file(self._waiting_file, RUN):
+                self._waiting_file.unlink()
 
     def set_room_aside(self) -> None:
         """Take a little room on the disk, if there is any, for the last words of a training."""
-        with suppress(OSError):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(self._room_file, flags, PRIVATE_FILE)
+        with suppress(OSError, StorageError):
+            descriptor = open_own(self._room_file, os.O_WRONLY | os.O_CREAT)
             try:
-                os.write(descriptor, bytes(_ROOM_BYTES))
+                # zeros would take no room where the file system compresses
+                os.write(descriptor, os.urandom(_ROOM_BYTES))
+                os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 
     def give_room_back(self) -> None:
         """Let go of what :meth:`set_room_aside` took."""
         with suppress(OSError):
-            self._room_file.unlink(missing_ok=True)
+            if is_own_file(self._room_file, RUN):
+                self._room_file.unlink()
 
     def is_waiting(self) -> bool:
         """Whether a trainer waits for room on the disk."""
-        return self._waiting_file.exists() and self.is_live()
+        return is_own_file(self._waiting_file, RUN) and self.is_live()
 
     def status(self) -> str:
         """How the run is: its stored status, or ``interrupted`` if its process died running.
@@ -231,7 +248,7 @@ class Run:
     def request_signature(self) -> tuple[int, int, int] | None:
         """Changes when :meth:`set_desired` was called; cheaper than reading."""
         try:
-            found = self.request_file.stat()
+            found = self.request_file.lstat()
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
@@ -241,7 +258,7 @@ class Run:
         found = 0
         for name in (self.database.name, f"{self.database.name}-wal"):
             with suppress(OSError):
-                stat = (self.path / name).stat()
+                stat = (self.path / name).lstat()
                 if stat.st_size:  # a reader may leave an empty log behind
                     found = max(found, stat.st_mtime_ns)
         return found
@@ -249,8 +266,8 @@ class Run:
     def _config_bytes(self) -> bytes:
         from engine.strict_yaml import MAX_BYTES
 
-        with storage_errors(self._config_file), self._config_file.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
+        with storage_errors(self._config_file):
+            return read_own(self._config_file, MAX_BYTES)
 
     def _stored_status(self) -> str:
         with StoreReader(self.database) as reader:

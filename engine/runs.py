@@ -9,18 +9,20 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import shutil
+import secrets
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.atomic_files import PRIVATE_FILE, PRIVATE_FOLDER, storage_errors, sync_folder
+from engine.atomic_files import PRIVATE_FOLDER, storage_errors, sync_folder
+from engine.clock import now
 from engine.control import Desired
 from engine.errors import ConfigError, StorageError
 from engine.filesystems import home_expanded, require_local
+from engine.locks import write_created
+from engine.own_files import RUN, Names, refuse_foreign, remove_own
 from engine.run import Run
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _BASE32 = _LETTERS + "234567"
 _ID_LENGTH = 8
 _LATEST = "latest"
+_NEW = re.compile(r"\.new-[a-z0-9_]{8}")
+_DELETED = re.compile(r"\.deleted-[a-z0-9-]{1,32}-[0-9a-f]{8}")
 _SHOWN_CANDIDATES = 8
 _LEFT_BEHIND_SECONDS = 3600
 """Age of a folder that nobody is making into a run any more; that takes milliseconds."""
@@ -55,7 +59,7 @@ def is_valid_id(text: str) -> bool:
 class Runs:
     """The runs in one folder, which need not exist before the first run."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, root: Path, *, clock: Callable[[], float] = now) -> None:
         """Look at a folder of runs; nothing is created.
 
         :param clock: seconds since the epoch, for the creation time of runs.
@@ -78,10 +82,13 @@ class Runs:
             self.root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             draft = Run(Path(tempfile.mkdtemp(prefix=".new-", dir=self.root)))
             try:
-                self._fill(draft, config)
-                run = self._publish(draft, id)
+                write_created(draft.lock_file, self._clock())
+                with draft.lock():  # who tidies up leaves it alone
+                    self._fill(draft, config)
+                    run = self._publish(draft, id)
             except BaseException:
-                shutil.rmtree(draft.path, ignore_errors=True)
+                with suppress(StorageError):
+                    remove_own(draft.path, RUN)
                 raise
             sync_folder(self.root)
         self._tidy()
@@ -130,28 +137,46 @@ class Runs:
         """Delete a run; other processes see all of it or nothing.
 
         :raises BusyError: a process trains it.
-        :raises StorageError: it can not be deleted.
+        :raises StorageError: it can not be deleted, or there are files in it that the program did
+            not write; nothing was deleted then.
         """
-        with run.lock(), storage_errors(run.path):
-            import secrets
+        with run.lock():
+            self.remove(run.path, RUN)
 
-            hidden = self.root / f".deleted-{run.id[:32]}-{secrets.token_hex(4)}"
-            run.path.rename(hidden)
+    def remove(self, folder: Path, names: Names) -> None:
+        """Remove a folder of ours, whose lock the caller holds, all of it or nothing.
+
+        :raises StorageError: as :meth:`delete`.
+        """
+        refuse_foreign(folder, names)
+        with storage_errors(folder):
+            hidden = self.root / f".deleted-{folder.name[:32]}-{secrets.token_hex(4)}"
+            folder.rename(hidden)
             sync_folder(self.root)
-            # also what a process that died here has left
-            for left in self.root.glob(".deleted-*"):
-                shutil.rmtree(left, ignore_errors=True)
-            if hidden.exists():
-                raise StorageError(f"{hidden}: some of the deleted run could not be removed")
+        remove_own(hidden, names)
+        # also what a process that died here has left
+        for left in self._hidden(_DELETED):
+            with suppress(StorageError):
+                remove_own(left, RUN)
 
     def _tidy(self) -> None:
         """Delete what processes that died making a run have left; once."""
         if not self._has_tidied:
             self._has_tidied = True
-            for left in self.root.glob(".new-*"):
-                with suppress(OSError):
-                    if self._clock() - left.stat().st_mtime > _LEFT_BEHIND_SECONDS:
-                        shutil.rmtree(left, ignore_errors=True)
+            for left in self._hidden(_NEW):
+                with suppress(OSError, StorageError):
+                    is_old = self._clock() - left.lstat().st_mtime > _LEFT_BEHIND_SECONDS
+                    if is_old and not Run(left).is_live():
+                        remove_own(left, RUN)
+
+    def _hidden(self, name: re.Pattern[str]) -> list[Path]:
+        """Folders of ours that are no runs."""
+        with storage_errors(self.root), os.scandir(self.root) as entries:
+            return [
+                Path(entry.path)
+                for entry in entries
+                if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            ]
 
     def _open(self, id: str) -> Run:
         run = Run(self.root / id)
@@ -172,11 +197,6 @@ class Runs:
             writer.commit()
         # there from the start, so that a word can also be left where the disk is full
         draft.set_desired(Desired.RUNNING)
-        draft.lock_file.touch(mode=PRIVATE_FILE)
-        # the lock is never written to, so its modification time can keep the time of creation,
-        # which sorts a thousand runs without opening a thousand databases
-        now = round(self._clock() * 1e9)
-        os.utime(draft.lock_file, ns=(now, now))
         sync_folder(draft.path)
 
     def _publish(self, draft: Run, id: str | None) -> Run:
@@ -194,8 +214,6 @@ class Runs:
 
 
 def _new_id() -> str:
-    import secrets
-
     rest = (secrets.choice(_BASE32) for _ in range(_ID_LENGTH - 1))
     return secrets.choice(_LETTERS) + "".join(rest)
 

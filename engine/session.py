@@ -26,7 +26,8 @@ from engine.models import build_model
 from engine.optimizers import build_optimizer, optimizer_config
 from engine.parallel import orders
 from engine.parallel.team import ALONE, Team
-from engine.recorder import Listener, Recorder, insist, newest_state
+from engine.recorder import Listener, Recorder, insist
+from engine.restoring import Restored, newest_state
 from engine.run import Run
 from engine.store import StoreWriter
 from engine.store_reader import StoreReader
@@ -96,7 +97,8 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
         control = LockWatch(lock, sitting.control)
         config = sitting.config or run.config()
         warnings: list[str] = []
-        state = newest_state(run, warnings.append)
+        restored = newest_state(run, warnings.append)
+        state = restored.snapshot if restored else None
         orders.give(sitting.team, config, state)
         trainer = _trainer(config, sitting, control, state)
         if state is not None and not sitting.allow_inexact:
@@ -106,7 +108,7 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
         if sitting.config is not None:
             run.save_config(sitting.config)
         try:
-            return _train(run, config, sitting, control, trainer, state is not None, warnings)
+            return _train(run, config, sitting, control, trainer, restored, warnings)
         except StorageFullError as error:
             if control.desired() is not Desired.STOPPED:
                 raise
@@ -169,7 +171,7 @@ def _train(
     sitting: Sitting,
     control: Control,
     trainer: Trainer,
-    resumed: bool,
+    restored: Restored | None,
     warnings: Sequence[str],
 ) -> RunEnded:
     """Train and keep what happens.
@@ -187,7 +189,16 @@ def _train(
         try:
             writer.set_state({**trainer.position(), "reason": "", "config": brief(config)})
             writer.set_state({"side_by_side": max(before, sitting.side_by_side)})
-            writer.rewind(trainer.step if resumed else -1)
+            if restored is not None and restored.unknown is not None:
+                writer.add_checkpoint(
+                    restored.step,
+                    tensors_sha256=restored.unknown.tensors,
+                    json_sha256=restored.unknown.meta,
+                    reason="found",
+                    epoch=trainer.epoch,
+                    best=False,
+                )
+            writer.rewind(trainer.step if restored else -1)
         except BaseException:
             writer.close()
             raise

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,10 @@ from typing import Any
 
 from engine import store_reconstructions
 from engine.atomic_files import PRIVATE_FILE, storage_errors
+from engine.clock import now
+from engine.errors import StorageError
 from engine.events import Reconstructed, SolverTrace
+from engine.own_files import require_own_database
 from engine.store_format import SCHEMA, VERSION, check_version, database_errors
 
 _PUT_KEY = "INSERT OR IGNORE INTO keys VALUES (?, ?)"
@@ -29,6 +31,7 @@ _DROP_RESIDUALS = "DELETE FROM residuals WHERE step = ? AND layer = ?"
 _PUT_RESIDUAL = "INSERT OR REPLACE INTO residuals VALUES (?, ?, ?, ?)"
 _PUT_EVENT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"
 _PUT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?)"
+_MARK_BEST = "UPDATE checkpoints SET best = 1 WHERE step = ?"
 _DROP_CHECKPOINT = "DELETE FROM checkpoints WHERE step = ?"
 _PUT_STATE = "INSERT OR REPLACE INTO state VALUES (?, ?)"
 _REWIND = (
@@ -53,7 +56,7 @@ class StoreWriter:
     The caller holds the run's lock.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = now) -> None:
         """Open the store of a run.
 
         :param path: the database.
@@ -63,6 +66,7 @@ class StoreWriter:
         self.path = path
         self._clock = clock
         self._pending: list[tuple[str, list[Row]]] = []
+        require_own_database(path)
         with database_errors(path):
             self._connection = _connect(path)
             try:
@@ -77,9 +81,10 @@ class StoreWriter:
                 self._connection.close()
                 raise
         self._last_event = int(seen[0]) if seen else 0
+        self._files = _files(path)
 
     @classmethod
-    def create(cls, path: Path, *, clock: Callable[[], float] = time.time) -> StoreWriter:
+    def create(cls, path: Path, *, clock: Callable[[], float] = now) -> StoreWriter:
         """Make the store of a new run, readable by its owner alone.
 
         :raises StorageError: there is a file already, or it can not be written.
@@ -179,6 +184,10 @@ class StoreWriter:
         row = (step, tensors_sha256, json_sha256, reason, epoch, int(best), self._clock())
         self._add(_PUT_CHECKPOINT, [row])
 
+    def mark_best(self, step: int) -> None:
+        """Let a checkpoint be the best one."""
+        self._add(_MARK_BEST, [(step,)])
+
     def remove_checkpoint(self, step: int) -> None:
         """Forget a checkpoint."""
         self._add(_DROP_CHECKPOINT, [(step,)])
@@ -198,7 +207,8 @@ class StoreWriter:
     def commit(self) -> None:
         """Write everything that waits, and the time as state ``updated``, in one transaction.
 
-        :raises StorageError: nothing was written; everything still waits.
+        :raises StorageError: nothing was written; everything still waits. Or the database is not
+            the one any more that was opened.
         """
         if not self._pending:
             return
@@ -215,11 +225,23 @@ class StoreWriter:
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+        self._check_files()
         self._pending.clear()
 
     def close(self) -> None:
         """Close the database; what was not committed is gone."""
         self._connection.close()
+
+    def _check_files(self) -> None:
+        """SQLite writes on into files that were deleted or replaced, where nobody will find it."""
+        found = _files(self.path)
+        for path, before, after in zip(_paths(self.path), self._files, found, strict=True):
+            if before is not None and before != after:
+                what = "deleted" if after is None else "replaced by another file"
+                raise StorageError(
+                    f"{path} was {what} while the run was trained; nothing more is kept of it"
+                )
+        self._files = found
 
     def _add(self, statement: str, rows: list[Row]) -> None:
         if self._pending and self._pending[-1][0] == statement:
@@ -232,6 +254,24 @@ class StoreWriter:
             self._keys[name] = len(self._keys) + 1
             self._add(_PUT_KEY, [(self._keys[name], name)])
         return self._keys[name]
+
+
+def _paths(path: Path) -> tuple[Path, Path]:
+    """The database and its log, which is there from the first commit on."""
+    return path, path.with_name(f"{path.name}-wal")
+
+
+def _files(path: Path) -> list[tuple[int, int] | None]:
+    """Which files these are; None: not there."""
+    found: list[tuple[int, int] | None] = []
+    for one in _paths(path):
+        try:
+            status = one.lstat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-
-from engine.atomic_files import storage_errors, sync_folder
 from engine.errors import BusyError, ConfigError, StorageError
+from engine.own_files import RUN, SWEEP, refuse_foreign
 from engine.run import Run
 from engine.runs import Runs
 from engine.sweeps import Sweep, read_sweeps
 
 
 def own_runs(runs: Runs, sweep: Sweep) -> list[Run]:
-    """Runs of a sweep that are there and that no other sweep has.
+    """Runs of a sweep that are there, that no other sweep has, and that are what it names.
+
+    A sweep that was received may name any run. Its own are those whose configuration gives their
+    name, see :func:`engine.sweep_plan.run_id`.
 
     :raises StorageError: the folder can not be listed, or another sweep can not be read: it may
         have the same runs.
@@ -26,7 +27,8 @@ def own_runs(runs: Runs, sweep: Sweep) -> list[Run]:
         )
     others = {cell.run for other in sweeps if other.id != sweep.id for cell in other.cells}
     own = {str(cell.run): None for cell in sweep.cells if cell.run and cell.run not in others}
-    return [run for run in (Run(runs.root / id) for id in own) if run.exists()]
+    found = [Run(runs.root / id) for id in own]
+    return [run for run in found if run.exists() and _is_named_by_content(run)]
 
 
 def delete_sweep(runs: Runs, sweep: Sweep) -> int:
@@ -43,10 +45,13 @@ def delete_sweep(runs: Runs, sweep: Sweep) -> int:
     live = next((run for run in own if run.is_live()), None)
     if live is not None:
         raise BusyError(f"run {live.id} of {sweep.id} is being trained; stop it first")
-    with folder.lock(), storage_errors(folder.path):
+    refuse_foreign(folder.path, SWEEP)
+    for run in own:
+        refuse_foreign(run.path, RUN)
+    with folder.lock():
         for run in own:
             runs.delete(run)
-        _remove(runs, folder)
+        runs.remove(folder.path, SWEEP)
     return len(own)
 
 
@@ -58,8 +63,27 @@ def delete_unreadable_sweep(runs: Runs, id: str) -> None:
     :raises ConfigError: its folder is that of a run too.
     """
     folder = _idle_folder(runs, id)
-    with folder.lock(), storage_errors(folder.path):
-        _remove(runs, folder)
+    with folder.lock():
+        runs.remove(folder.path, SWEEP)
+
+
+def _is_named_by_content(run: Run) -> bool:
+    from engine.config_sections import LogConfig
+    from engine.sweep_plan import run_id
+
+    try:
+        if run.path.is_symlink():
+            return False
+        config = run.config()
+        # threads that were left to the program, and which checkpoints are kept, are in a run's
+        # configuration, but were not when it was named
+        usual = LogConfig()
+        log = config.log.model_copy(update={"keep": usual.keep, "keep_best": usual.keep_best})
+        named = [config.model_copy(update={"log": one}) for one in (config.log, log)]
+        named += [one.model_copy(update={"threads": None}) for one in named]
+        return run.id in map(run_id, named)
+    except (ConfigError, StorageError):
+        return False
 
 
 def _idle_folder(runs: Runs, id: str) -> Run:
@@ -69,8 +93,3 @@ def _idle_folder(runs: Runs, id: str) -> Run:
     if folder.is_live():
         raise BusyError(f"{id} is being trained; stop it first")
     return folder
-
-
-def _remove(runs: Runs, folder: Run) -> None:
-    shutil.rmtree(folder.path)
-    sync_folder(runs.root)

@@ -16,8 +16,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from engine.atomic_files import PRIVATE_FOLDER, replace_bytes, storage_errors, sync_folder
+from engine.atomic_files import PRIVATE_FOLDER, storage_errors, sync_folder
 from engine.errors import ConfigError, StorageError
+from engine.own_files import (
+    SWEEP,
+    is_own_file,
+    is_own_folder,
+    read_own,
+    replace_own,
+    require_own_folder,
+)
 
 VERSION = 1
 """Of the file's format."""
@@ -91,12 +99,13 @@ def save_sweep(root: Path, sweep: Sweep) -> None:
     document = {"version": VERSION, **asdict(sweep)}
     del document["id"]  # the folder's name is the only one
     text = json.dumps(document, indent=1, allow_nan=False)
+    require_own_folder(folder)
     with storage_errors(folder):
         root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         if not folder.is_dir():
             folder.mkdir(mode=PRIVATE_FOLDER)
             sync_folder(root)
-    replace_bytes(folder / _FILE, text.encode())
+    replace_own(folder / _FILE, text.encode())
 
 
 def load_sweep(root: Path, id: str) -> Sweep:
@@ -111,10 +120,8 @@ def load_sweep(root: Path, id: str) -> Sweep:
     path = sweep_file(root, id)
     if not is_sweep(root, id):
         raise ConfigError(f"no sweep {id!r} in {root}")
-    with storage_errors(path), path.open("rb") as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise StorageError(f"{path}: expected at most {MAX_BYTES} bytes")
+    with storage_errors(path):
+        content = read_own(path, MAX_BYTES)
     try:
         found = json.loads(content, parse_constant=_refuse_constant)
         version = found["version"]
@@ -177,10 +184,7 @@ def unreadable_sweeps(root: Path) -> dict[str, str]:
 
 def is_sweep(root: Path, id: str) -> bool:
     """Whether there is a file of a sweep; not in a folder that can not be looked into."""
-    try:
-        return sweep_file(root, id).is_file()
-    except OSError:
-        return False
+    return is_own_folder(root / id) and is_own_file(sweep_file(root, id), SWEEP)
 
 
 def sweep_file(root: Path, id: str) -> Path:

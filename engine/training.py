@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine import devices
+from engine import clock, devices
 from engine.checkpoint import Snapshot
 from engine.config import RunConfig
 from engine.control import AlwaysRun, Control, Desired
@@ -90,7 +90,7 @@ class Trainer:
         self._epoch_began = 0.0  # training seconds
         self._checkpoint_made = 0.0  # training seconds
         self._checkpoint_step = 0
-        self._started = time.time()
+        self._elapsed = clock.Elapsed()
         self._best: float | None = None
         self._metrics: dict[str, float] = {}
         self._work = 0.0
@@ -152,7 +152,8 @@ class Trainer:
             "seconds": {
                 "train": self._watch.stop(),
                 "epoch_began": self._epoch_began,
-                "started": self._started,
+                "wall": self._elapsed.seconds,
+                "kept": clock.now(),
             },
             "environment": self.environment(),
             "generators": self.learner.generators(),
@@ -168,7 +169,11 @@ class Trainer:
         seconds = meta["seconds"]
         self._watch = devices.Stopwatch(self.learner.device, seconds["train"])
         self._epoch_began = seconds["epoch_began"]
-        self._started = seconds["started"]
+        # the break is told by the time of day, which is all that is left of it
+        if "wall" in seconds:
+            self._elapsed = clock.Elapsed(seconds["wall"] + clock.age(seconds["kept"]))
+        else:  # as earlier versions kept it
+            self._elapsed = clock.Elapsed(max(clock.age(seconds["started"]), seconds["train"]))
         self._checkpoint_made, self._checkpoint_step = seconds["train"], self.step
 
     def _train(self) -> Generator[Event, None, tuple[EndStatus, str]]:
@@ -217,7 +222,7 @@ class Trainer:
         on_host = {
             "tau": tau,
             "time/train": self._watch.seconds,
-            "time/wall": time.time() - self._started,
+            "time/wall": self._elapsed.seconds,
         }
         if self._cost is not None:
             self._work += self._cost
@@ -262,7 +267,7 @@ class Trainer:
         metrics = {"epoch": self.epoch + self.batch / self.batches, **self.learner.evaluate()}
         metrics["time/epoch"] = seconds - self._epoch_began
         metrics["time/train"] = seconds
-        metrics["time/wall"] = time.time() - self._started
+        metrics["time/wall"] = self._elapsed.seconds
         if self.batch == 0:
             self._epoch_began = seconds
         self._metrics = metrics

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ import pytest
 
 from engine.sweeps import Sweep, all_sweeps
 from tests.cli.terminal import Answer, Terminal, start
-from tests.reliability import trainings
 
 ray_is_there = pytest.mark.skipif(
     not any((Path(folder) / "ray" / "_raylet.so").is_file() for folder in sys.path),
@@ -42,8 +42,11 @@ PATIENCE = 400.0
 
 
 def until(condition: Callable[[], Any]) -> None:
-    """Wait until something is true."""
-    trainings.until(condition, PATIENCE)
+    """Wait until something is true; looking all the time would keep Ray from it."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,8 @@ class Asker(Terminal):
     def python(self, code: str, *arguments: str) -> Answer:
         """Run other code in the same environment."""
         command = [sys.executable, "-c", code, *arguments]
-        process = start(command, env=self.environment, stdout=-1, stderr=-1, text=True)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = start(command, env=self.environment, **streams)
         out, err = process.communicate(timeout=PATIENCE)
         return Answer(process.returncode, out, err)
 

@@ -8,6 +8,7 @@ import pytest
 
 from engine.cells import read_cell
 from engine.cluster.seat import News, Seat
+from engine.control import Desired
 from engine.run import Run
 from engine.runs import Runs
 from engine.store_reader import StoreReader
@@ -16,14 +17,9 @@ from tests.cli import cluster_helper
 from tests.cli.cluster_helper import ends, outcomes, starts
 from tests.cli.sweeps import figures
 from tests.cli.terminal import SMALL, Answer
-from tests.engine.cluster.fake_ray import (  # noqa: F401 - fixtures
-    Clock,
-    ScriptedSeat,
-    actor_died,
-    fake_clock,
-    fake_ray,
-    node,
-)
+from tests.engine.cluster.fake_ray import ScriptedSeat, actor_died, node
+from tests.engine.cluster.fixtures import Clock, fake_clock, fake_ray  # noqa: F401 - fixtures
+from tests.reliability.trainings import newest_checkpoint, steps
 
 GRID = [*cluster_helper.GRID, "--epochs", "3"]
 
@@ -64,13 +60,6 @@ def test_no_more_side_by_side_than_was_asked(cli, ray):
 
 
 def test_a_death_costs_what_had_not_come_home(cli, ray, tmp_path, monkeypatch):
-    class Hurried(Clock):
-        """Checkpoints come home as soon as they are there."""
-
-        def monotonic(self) -> float:
-            self.now += 100.0
-            return self.now
-
     class Dying(Seat):
         """Trains, and is gone once a checkpoint came home, if it is the first."""
 
@@ -84,7 +73,7 @@ def test_a_death_costs_what_had_not_come_home(cli, ray, tmp_path, monkeypatch):
             self.has_sent = News.from_bytes(content).kind == "kept" and len(ray.actors) == 1
             return content, archive
 
-    monkeypatch.setattr("engine.cluster.seat.time", Hurried())
+    monkeypatch.setattr("engine.cluster.seat.time", Clock(step=100.0))
     ray.worker = Dying
     grid = ["sweep-tau", *GRID, "--tau", "0.1", "--methods", "backprop"]
     grid += ["--set", "log.checkpoint_epochs=1"]
@@ -96,6 +85,33 @@ def test_a_death_costs_what_had_not_come_home(cli, ray, tmp_path, monkeypatch):
     assert outcomes(tmp_path / "runs") == outcomes(tmp_path / "here")
     assert ends(tmp_path / "runs") == [1]
     assert max(starts(tmp_path / "runs")) >= 6
+
+
+def test_pause_resume_and_stop_from_elsewhere(cli, ray, tmp_path):
+    runs, kinds = tmp_path / "runs", []
+    wanted = {"begun": Desired.PAUSED, "held": Desired.RUNNING, "freed": Desired.STOPPED}
+
+    class Watched(Seat):
+        """Trains, and somebody wants something else whenever it answers."""
+
+        def news(self, number: int) -> tuple[bytes, bytes]:
+            content, archive = super().news(number)
+            kinds.append(News.from_bytes(content).kind)
+            if kinds[-1] in wanted:
+                Run(runs / all_sweeps(runs)[0].id).set_desired(wanted[kinds[-1]], "enough")
+            return content, archive
+
+    ray.worker = Watched
+    grid = ["--tau", "0.1,1", "--methods", "backprop", "--epochs", "100000"]
+    answer = cli("sweep-tau", *GRID, *grid, "--engine", "ray", "--address", ray.address)
+    assert answer.code == 0, answer.err
+    assert [kind for kind in kinds if kind in wanted] == ["begun", "held", "freed"]
+    (sweep,) = all_sweeps(runs)
+    assert f"proxprop resume {sweep.id} --engine ray --address {ray.address}'" in answer.err
+    # what was stopped after a step came home with that step
+    (run,) = Runs(runs).all()
+    assert run.status() == "stopped"
+    assert newest_checkpoint(run) == steps(run)
 
 
 def test_a_lost_head(cli, ray, clock, tmp_path):
@@ -116,11 +132,11 @@ def test_a_lost_head(cli, ray, clock, tmp_path):
     assert ends(tmp_path / "runs") == [1, 1]
 
 
-def test_a_cluster_that_can_not_train_at_all(cli, ray, tmp_path):
+def test_a_cluster_that_can_not_train_at_all(cli, ray, clock, tmp_path):
     def refuse(*given):
         raise RuntimeError("expected torch 2, found 1")
 
-    ray.worker = refuse
+    ray.worker, clock.step = refuse, 1.0
     grid = ["sweep-tau", *GRID, "--tau", "1,0.1", "--methods", "backprop"]
     answer = cli(*grid, "--engine", "ray", "--address", ray.address)
     assert answer.code == 2

@@ -121,7 +121,7 @@ def test_a_word_is_left_on_a_full_disk_too(
         with storage_errors(path):
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(run_module, "replace_bytes", full)
+    monkeypatch.setattr(run_module, "replace_own", full)
     control = FileControl(run, clock=Clock())
     size = run.request_file.stat().st_size
     assert size == 4096

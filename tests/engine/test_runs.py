@@ -60,7 +60,7 @@ def test_the_folder_appears_only_when_complete(runs: Runs, monkeypatch: pytest.M
 
 
 def test_what_died_while_it_was_made_is_deleted_later(runs: Runs) -> None:
-    dead, young = runs.root / ".new-dead", runs.root / ".new-young"
+    dead, young = runs.root / ".new-dead1234", runs.root / ".new-young123"
     for folder, made in ((dead, 1.0), (young, 1_000_000.0)):
         (folder / "checkpoints").mkdir(parents=True)
         os.utime(folder, (made, made))
@@ -178,7 +178,7 @@ def test_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_deleting(runs: Runs, run: Run) -> None:
     other = runs.create(RunConfig())
-    (runs.root / ".deleted-left-over").mkdir()
+    (runs.root / ".deleted-left-0123abcd").mkdir()
     with run.lock(), pytest.raises(BusyError):
         runs.delete(run)
     assert run.exists()

@@ -26,7 +26,8 @@ from unittest.mock import patch
 
 from engine.checkpoint import paths
 from engine.control import AlwaysRun
-from engine.recorder import Recorder, newest_state
+from engine.recorder import Recorder
+from engine.restoring import newest_state
 from engine.run import Run
 from engine.session import Sitting, sit
 from engine.store_reader import StoreReader
@@ -130,7 +131,7 @@ def look(run: Run) -> dict[str, Any]:
         kept = [row.step for row in reader.checkpoints()]
     files = [path for step in kept for path in paths(run.checkpoints, step)]
     missing = [path.name for path in files if not path.exists()]
-    return {"step": state.meta["step"], "damaged": damaged, "missing": missing}
+    return {"step": state.step, "damaged": damaged, "missing": missing}
 
 
 def apart(action: Callable[[], dict[str, Any] | None]) -> tuple[int, str]:

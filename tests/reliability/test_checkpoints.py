@@ -222,17 +222,18 @@ def test_content_of_another_kind(cli, trained, change):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("ending", ["json", "safetensors"])
-@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_what_is_no_file_is_passed_over_and_makes_way(cli, trained, ending, put):
+@pytest.mark.parametrize(("kind", "put"), [("pipe", os.mkfifo), ("folder", os.mkdir)])
+def test_what_is_no_file_is_passed_over_and_makes_way(cli, trained, ending, kind, put):
     path = trained.checkpoints / f"000000012.{ending}"
     path.unlink()
     put(path)
     answer = cli("resume", trained.id, "--epochs", "3")
     assert answer.code == 0, answer.err
-    assert f"{path.name}: damaged or replaced (not a file); going on from step 6" in answer.out
+    expected = f"{path.name}: expected a file of proxprop, found a {kind}; going on from step 6"
+    assert expected in answer.out
     names = {name.name for name in trained.checkpoints.iterdir()}
     aside = {name for name in names if name.endswith(".aside")}
-    assert len(aside) == (put is os.mkdir)
+    assert len(aside) == 1
     assert names - aside == {f"{step:09d}.{end}" for step in (12, 18) for end in END}
 
 

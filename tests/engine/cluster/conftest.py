@@ -9,14 +9,21 @@ from typing import Any
 import pytest
 
 from engine.cluster.parcel import make_run, pack
+from engine.cluster.ray_pool import RayPool
+from engine.cluster.seat import News
+from engine.cluster.shares import Share
 from engine.control import AlwaysRun, Control, Desired
+from engine.pool import Outcome
 from engine.run import Run
 from engine.runs import Runs
 from engine.session import Sitting, sit
 from tests.engine import small
-from tests.engine.cluster.fake_ray import fake_clock, fake_ray  # noqa: F401 - fixtures
+from tests.engine.cluster.fake_ray import FakeRay, ScriptedSeat
+from tests.engine.cluster.fixtures import Clock, fake_clock, fake_ray  # noqa: F401 - fixtures
 from tests.reliability.trainings import outcome
 
+BEGUN = News("begun", "aa")
+FINISHED = News("ended", status="finished")
 SETTINGS: dict[str, Any] = {"epochs": 4, "log__keep": 1, "log__keep_best": False, "threads": 1}
 
 
@@ -66,3 +73,25 @@ def archive(begun: Run, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     away = make_run(tmp_path_factory.mktemp("archive") / "away", pack(begun))
     train(away)
     return pack(away)
+
+
+@pytest.fixture
+def pool(ray: FakeRay, clock: Clock, home: Run, monkeypatch: pytest.MonkeyPatch) -> RayPool:
+    """A pool whose workers answer what the test tells them to."""
+    ray.worker = ScriptedSeat
+    monkeypatch.setattr("engine.file_control.POLL_SECONDS", 0.0)
+    return RayPool(home.path.parent, Share(1), None, None)
+
+
+def hear(pool: RayPool) -> list[Outcome]:
+    """Let the pool hear all that its workers have said."""
+    return [outcome for _ in range(4) for outcome in pool.wait(0.1)]
+
+
+def begin(pool: RayPool, ray: FakeRay, run: Run) -> ScriptedSeat:
+    """Give a run to a worker that trains it."""
+    pool.give(run.id)
+    worker: ScriptedSeat = ray.seats[-1]
+    worker.say(BEGUN)
+    assert hear(pool) == []
+    return worker

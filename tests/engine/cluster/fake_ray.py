@@ -6,22 +6,14 @@ It has what the program uses of Ray, and takes the place of the module ``ray``. 
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
-import tempfile
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest import mock
 
-import pytest
-
-from engine.cluster import seat
 from engine.cluster.seat import News
 
 Call = Callable[[], Any]
@@ -312,46 +304,3 @@ class FakeRay(ModuleType):
 
     def kill(self, handle: Handle) -> None:
         handle.actor.die(actor_died())
-
-
-class Clock:
-    """Stands in for the module ``time``; sleeping takes no time."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture(name="ray")
-def fake_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
-    """A cluster of one node with one CPU, in the place of Ray."""
-    fake = FakeRay()
-    for name, module in {
-        "ray": fake,
-        "ray._private": fake._private,
-        "ray._private.worker": fake._private.worker,
-    }.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(seat, "NEWS_SECONDS", 0.02)
-    (tmp_path / "away").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "away"))
-    with mock.patch.dict(os.environ):
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
-            del os.environ[name]
-        yield fake
-    fake.close()
-
-
-@pytest.fixture(name="clock")
-def fake_clock(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the pool and of the nodes."""
-    made = Clock()
-    ray.sleep = made.sleep
-    for module in ("ray_pool", "fleet"):
-        monkeypatch.setattr(f"engine.cluster.{module}.time", made)
-    return made

@@ -1,4 +1,4 @@
-"""The pool of a cluster: what it does with what its workers and Ray answer. No Ray is needed."""
+"""The pool of a cluster: what it does with runs, answers and commands. No Ray is needed."""
 
 from __future__ import annotations
 
@@ -13,40 +13,15 @@ from engine.cluster.parcel import make_run
 from engine.cluster.ray_pool import RayPool
 from engine.cluster.seat import News, versions
 from engine.cluster.shares import Share
-from engine.cluster.unfit import FALSE_STARTS_ALLOWED
 from engine.control import Desired
-from engine.errors import ConfigError, StorageError, StorageFullError, TeamError
+from engine.errors import StorageError
 from engine.pool import ORPHANED, Outcome
 from engine.run import Run
 from engine.store_copy import place_for_copy
 from engine.store_reader import StoreReader
-from tests.engine.cluster.fake_ray import RayError, ScriptedSeat, actor_died, node
+from tests.engine.cluster.conftest import FINISHED, begin, hear
+from tests.engine.cluster.fake_ray import ScriptedSeat, node
 from tests.reliability.trainings import newest_checkpoint, outcome
-
-BEGUN = News("begun", "aa")
-FINISHED = News("ended", status="finished")
-
-
-@pytest.fixture
-def pool(ray, clock, home, monkeypatch) -> RayPool:
-    """A pool whose workers answer what the test tells them to."""
-    ray.worker = ScriptedSeat
-    monkeypatch.setattr("engine.file_control.POLL_SECONDS", 0.0)
-    return RayPool(home.path.parent, Share(1), None, None)
-
-
-def hear(pool: RayPool) -> list[Outcome]:
-    """Let the pool hear all that its workers have said."""
-    return [outcome for _ in range(4) for outcome in pool.wait(0.1)]
-
-
-def begin(pool: RayPool, ray, run: Run) -> ScriptedSeat:
-    """Give a run to a worker that trains it."""
-    pool.give(run.id)
-    worker: ScriptedSeat = ray.seats[-1]
-    worker.say(BEGUN)
-    assert hear(pool) == []
-    return worker
 
 
 def test_a_run_is_away_until_it_has_ended(pool, ray, home, archive, trained, tmp_path):
@@ -98,7 +73,7 @@ def test_a_run_of_another_process_is_not_sent(pool, ray, home):
 def test_what_a_death_left_is_not_sent(pool, ray, home):
     with place_for_copy(home.database) as copy:
         copy.write_bytes(b"")
-        left = Path(shutil.copytree(copy.parent, f"{copy.parent}left"))
+        left = Path(shutil.copytree(copy.parent, copy.parent.with_name(".copy-leftover")))
     begin(pool, ray, home)
     assert not left.exists()
 
@@ -200,205 +175,6 @@ def test_a_run_that_no_worker_has_begun_stops_at_once(pool, ray, home, by):
     assert not home.is_live()
 
 
-def test_a_death_ends_the_stay_of_a_run_and_another_worker_takes_it(pool, ray, home):
-    begin(pool, ray, home)
-    ray.actors[0].die(actor_died())
-    text = "its process is gone: The actor is dead because its worker process has died."
-    assert hear(pool) == [Outcome(home.id, "died", text)]
-    assert not home.is_live()
-    begin(pool, ray, home)
-    assert len(ray.actors) == 2
-
-
-def test_who_dies_before_it_begins_returns_its_run_until_its_node_is_left_out(
-    pool, ray, clock, home
-):
-    before = arrivals.status_of(home)
-    for _ in range(FALSE_STARTS_ALLOWED):
-        pool.give(home.id)
-        ray.actors[-1].die(actor_died())
-        assert hear(pool) == [Outcome(home.id, "returned")]
-        assert arrivals.status_of(home) == before
-        assert not home.is_live()
-    begin(pool, ray, home)  # what came before were accidents
-    ray.actors[-1].die(actor_died())
-    assert [one.kind for one in hear(pool)] == ["died"]
-    for _ in range(FALSE_STARTS_ALLOWED):
-        pool.give(home.id)
-        ray.actors[-1].die(actor_died())
-        assert hear(pool) == [Outcome(home.id, "returned")]
-    pool.give(home.id)
-    ray.actors[-1].die(actor_died())
-    (returned,) = pool.wait(0.1)
-    assert returned.kind == "returned"
-    assert returned.text.startswith("machine 10.0.0.1 is not used any more: its process is gone")
-    assert pool.idle == 0
-    clock.now += 3
-    with pytest.raises(ConfigError, match=r"no machine of the cluster can train: 10\.0\.0\.1: its"):
-        pool.wait(0.1)
-    ray.machines = [node("new", CPU=1.0)]  # started anew
-    clock.now += 3
-    assert pool.wait(0.1) == []
-    assert pool.idle == 1
-
-
-def test_a_node_on_which_no_worker_can_begin_is_left_out(pool, ray, clock, home):
-    def begin_unless_at_bb(*given):
-        if ray.this_node["NodeID"] == "bb":
-            raise RuntimeError("expected torch 2")
-        return ScriptedSeat(*given)
-
-    ray.worker = begin_unless_at_bb
-    ray.machines = [node("bb", "10.0.0.2", CPU=3.0)]
-    clock.now += 3
-    pool.wait(0.1)
-    assert pool.idle == 3
-    pool.give(home.id)
-    ray.machines.append(node("cc", CPU=1.0))
-    clock.now += 3
-    text = "machine 10.0.0.2 is not used any more: no process could begin there: "
-    assert hear(pool) == [Outcome(home.id, "returned", f"{text}RuntimeError: expected torch 2")]
-    assert pool.idle == 1
-    begin(pool, ray, home)
-    assert ray.alive[0].node["NodeID"] == "cc"
-
-
-NODE_DIED = RayError("The actor died because its node has died. Node Id: aa\n\tip: 10.0.0.1")
-
-
-def test_a_node_that_is_taken_away_may_come_again(pool, ray, clock, home):
-    begin(pool, ray, home)
-    ray.actors[-1].die(NODE_DIED)
-    ray.machines = []
-    clock.now += 3
-    assert [one.kind for one in pool.wait(0.1)] == ["died"]
-    assert (pool.idle, home.is_live()) == (0, False)
-    ray.machines = [node(CPU=1.0)]
-    clock.now += 3
-    pool.wait(0.1)
-    begin(pool, ray, home)
-
-
-def test_a_run_that_no_worker_ever_begins_has_to_answer_for_it(pool, ray, home):
-    kinds = []
-    for _ in range(6):
-        pool.give(home.id)
-        ray.actors[-1].die(NODE_DIED)
-        kinds += [one.kind for one in hear(pool)]
-    assert kinds == ["returned"] * 5 + ["died"]
-    assert pool.idle == 1  # not the node
-
-
-def test_an_idle_worker_that_died_is_no_false_start(pool, ray, home, archive):
-    for _ in range(FALSE_STARTS_ALLOWED + 1):
-        begin(pool, ray, home).say(FINISHED, archive)
-        assert [one.kind for one in hear(pool)] == ["ended"]
-        ray.actors[-1].die(actor_died())
-        pool.give(home.id)
-        assert hear(pool) == [Outcome(home.id, "returned")]
-    assert pool.idle == 1
-
-
-def test_an_idle_worker_leaves_after_a_while(pool, ray, clock, home, archive):
-    worker = begin(pool, ray, home)
-    clock.now += 60
-    hear(pool)
-    worker.say(FINISHED, archive)
-    hear(pool)
-    clock.now += 4
-    hear(pool)
-    assert ray.seats == [worker]
-    clock.now += 3
-    hear(pool)
-    assert worker.has_left
-    assert ray.alive == []
-    assert pool.idle == 1
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Let the disk be full for so many arrivals."""
-    left, take_in = [None] * times, arrivals.take_in
-
-    def take_in_or_refuse(run: Run, archive: bytes) -> None:
-        if left:
-            left.pop()
-            raise StorageFullError("no room")
-        take_in(run, archive)
-
-    monkeypatch.setattr(arrivals, "take_in", take_in_or_refuse)
-
-
-def test_an_end_waits_for_room_on_the_disk(pool, ray, clock, home, archive, trained, monkeypatch):
-    refuse(monkeypatch, 3)
-    worker = begin(pool, ray, home)
-    worker.say(News("kept"), archive)  # what comes later brings all of it
-    assert hear(pool) == []
-    assert not home.is_waiting()
-    worker.say(FINISHED, archive)
-    assert pool.wait(0.1) == []
-    assert home.is_waiting()
-    before = clock.now
-    assert pool.wait(0.1) == []
-    assert clock.now > before  # there is nobody to ask meanwhile
-    clock.now += 1.1
-    assert pool.wait(0.1) == []
-    clock.now += 1.1
-    assert pool.wait(0.1) == [Outcome(home.id, "ended", status="finished")]
-    assert not (home.path / "waiting").exists()
-    assert outcome(home) == trained
-
-
-def test_an_end_without_room_on_the_disk_can_be_stopped(
-    pool, ray, clock, home, archive, monkeypatch
-):
-    refuse(monkeypatch, 1000)
-    begin(pool, ray, home).say(FINISHED, archive)
-    assert hear(pool) == []
-    pool.tell(Desired.STOPPED)
-    clock.now += 1.1
-    (failed,) = hear(pool)
-    assert failed.text == "stopped without room for its last steps: no room"
-    assert not home.is_live()
-
-
-def test_a_lost_head_ends_the_sweep_after_a_while(pool, ray, clock, home):
-    worker = begin(pool, ray, home)
-    ray.lose_head()
-    clock.now += 3
-    assert pool.wait(0.1) == []
-    assert pool.idle == 0
-    clock.now += 19
-    assert pool.wait(0.1) == []
-    assert home.is_live()
-    clock.now += 3
-    with pytest.raises(TeamError, match="the head of the Ray cluster is gone; what came home"):
-        pool.wait(0.1)
-    pool.close()
-    assert not home.is_live()
-    assert worker.told == []  # it would wait for the head
-
-
-def test_nothing_is_begun_without_a_head(pool, ray, home):
-    ray.lose_head()
-    pool.give(home.id)
-    assert pool.wait(0.1) == [Outcome(home.id, "returned")]
-    assert ray.actors == []
-    assert not home.is_live()
-
-
-def test_a_head_may_be_silent_for_a_while(pool, ray, clock, home):
-    for _ in range(2):
-        ray.is_new = True
-        for _ in range(6):
-            clock.now += 3
-            pool.wait(0.1)
-            assert pool.idle == 0
-        ray.is_new = False
-        clock.now += 3
-        pool.wait(0.1)
-        assert pool.idle == 1
-
-
 def test_what_is_away_at_the_end_is_stopped_and_comes_home(pool, ray, home, archive, trained):
     worker = begin(pool, ray, home)
     worker.tell = lambda number, desired, reason: (
@@ -420,3 +196,19 @@ def test_a_worker_that_never_answers_is_given_up_in_the_end(pool, ray, clock, ho
     assert 50 < clock.now - before < 70
     assert not home.is_live()
     assert ray.alive == []
+
+
+def test_an_idle_worker_leaves_after_a_while(pool, ray, clock, home, archive):
+    worker = begin(pool, ray, home)
+    clock.now += 60
+    hear(pool)
+    worker.say(FINISHED, archive)
+    hear(pool)
+    clock.now += 4
+    hear(pool)
+    assert ray.seats == [worker]
+    clock.now += 3
+    hear(pool)
+    assert worker.has_left
+    assert ray.alive == []
+    assert pool.idle == 1

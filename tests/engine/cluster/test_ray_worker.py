@@ -21,7 +21,7 @@ from engine.locks import RunLock
 from engine.run import Run
 from engine.store_reader import StoreReader
 from tests.engine import small
-from tests.engine.cluster.fake_ray import Clock
+from tests.engine.cluster.fixtures import Clock
 from tests.reliability.trainings import outcome
 
 Make = Callable[..., Seat]
@@ -103,14 +103,7 @@ def test_a_run_that_waits_comes_home_meanwhile(home, worker):
 
 
 def test_epochs_and_checkpoints_come_home_from_time_to_time(home, worker, monkeypatch):
-    class Hurried(Clock):
-        """Seconds go by from one look to the next."""
-
-        def monotonic(self) -> float:
-            self.now += 100.0
-            return self.now
-
-    monkeypatch.setattr("engine.cluster.seat.time", Hurried())
+    monkeypatch.setattr("engine.cluster.seat.time", Clock(step=100.0))
     seat = worker()
     seat.begin(1, home.id, pack(home))
     found = news_of(seat, 1)

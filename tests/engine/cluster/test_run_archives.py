@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -37,11 +38,9 @@ def test_a_run_goes_away_and_comes_home_as_if_it_had_stayed(home, trained, tmp_p
     assert modes == {0o600}
     train(away)
     with StoreReader(home.database) as watching:
-        version = watching.data_version()
         before = watching.state()["step"]
         with home.lock():
             arrivals.take_in(home, pack(away))
-        assert watching.data_version() != version
         assert watching.state()["step"] > before
     assert outcome(home) == trained
     # a log stays where somebody has looked on
@@ -56,7 +55,7 @@ def test_what_a_death_left_goes_when_the_run_goes_on(home, go_on):
     with place_for_copy(home.database) as copy:
         copy.write_bytes(read_store(home.database))
         # the name of one, and not removed
-        left = Path(shutil.copytree(copy.parent, f"{copy.parent}left"))
+        left = Path(shutil.copytree(copy.parent, copy.parent.with_name(".copy-leftover")))
     assert left.exists()
     go_on(home)
     assert not left.exists()
@@ -73,6 +72,17 @@ def test_what_comes_twice_changes_nothing(home):
     path.write_bytes(bytes(len(path.read_bytes())))  # what was damaged here is mended
     arrivals.take_in(home, archive)
     assert outcome(home) == before
+
+
+def test_what_is_ahead_of_all_that_came_stays(home, archive):
+    """It may be all that is left of commits that were lost."""
+    ahead = [home.checkpoints / f"000009999{end}" for end in (".safetensors", ".json")]
+    behind = home.checkpoints / "000000001.json"
+    for path in (*ahead, behind):
+        path.write_bytes(b"x")
+    arrivals.take_in(home, archive)
+    assert all(path.read_bytes() == b"x" for path in ahead)
+    assert not behind.exists()
 
 
 @promise(MORE, "a run that comes home with files that no run has", "refused, nothing is changed")
@@ -173,7 +183,7 @@ def test_a_death_at_any_moment_leaves_the_old_or_the_new(
     path = tmp_path / "archive"
     path.write_bytes(archive)
     command = [sys.executable, "-m", "tests.reliability.arriving", str(home.path), str(path)]
-    process = start(command, stdout=-1, stderr=-1, text=True)
+    process = start(command, stdout=PIPE, stderr=PIPE, text=True)
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
     deaths = [json.loads(line) for line in out.splitlines()]
