@@ -77,9 +77,23 @@ class Output:
         watched = sys.stdout.isatty() and sys.stderr.isatty()
         return watched and os.environ.get("TERM") != "dumb"
 
+    @staticmethod
+    def has_keyboard() -> bool:
+        """Whether standard input is a terminal whose keys are for this process.
+
+        Elsewhere it may be the list that a shell's loop reads from, whose letters would be taken for
+        keys; and a job in the background would be stopped for asking.
+        """
+        if sys.stdin is None or not sys.stdin.isatty():
+            return False
+        try:
+            return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        except OSError:
+            return True  # a terminal that controls no jobs
+
     def draws(self) -> bool:
         """Whether the dashboard can be shown there, in UTF-8, and keys reach it and nobody else."""
-        return self.terminal() and has_keyboard() and not self.as_json and is_utf8()
+        return self.terminal() and self.has_keyboard() and not self.as_json and is_utf8()
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -129,20 +143,6 @@ _TEXT_COLUMNS = (
 def encoding() -> str:
     """What standard output is written in."""
     return (sys.stdout.encoding or "unknown").lower()
-
-
-def has_keyboard() -> bool:
-    """Whether standard input is a terminal whose keys are for this process.
-
-    Elsewhere it may be the list that a shell's loop reads from, whose letters would be taken for
-    keys; and a job in the background would be stopped for asking.
-    """
-    if sys.stdin is None or not sys.stdin.isatty():
-        return False
-    try:
-        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except OSError:
-        return True  # a terminal that controls no jobs
 
 
 def is_utf8() -> bool:

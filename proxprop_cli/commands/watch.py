@@ -8,7 +8,7 @@ import typer
 
 from engine.errors import ConfigError
 from proxprop_cli.commands import options as opt
-from proxprop_cli.output import UTF8_REMEDY, Output, encoding, has_keyboard
+from proxprop_cli.output import UTF8_REMEDY, Output, encoding
 
 
 def watch(
@@ -32,7 +32,7 @@ def watch(
     output = Output()
     if not output.terminal():
         raise ConfigError("watch: expected a terminal; 'proxprop runs show' prints a run")
-    if not has_keyboard():
+    if not output.has_keyboard():
         raise ConfigError(
             "watch: expected a terminal as standard input, and its keys, found something else; "
             "start it by itself, in the foreground"

@@ -17,7 +17,7 @@ from engine.runs import Runs
 from proxprop_cli import startup
 from proxprop_cli.app import app
 from proxprop_cli.command_class import help_of
-from proxprop_cli.output import has_keyboard
+from proxprop_cli.output import Output
 from tests.cli.terminal import SMALL
 from tests.dashboard.runs_helper import make_run
 from tests.reliability.report import BAD_INPUT, MORE, promise
@@ -208,13 +208,13 @@ def test_no_dashboard_without_a_keyboard(cli, tmp_path, monkeypatch):
 
 def test_whose_keyboard_it_is(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
-    assert not has_keyboard()
+    assert not Output.has_keyboard()
     control, device = os.openpty()
     with open(device) as stdin:  # noqa: PTH123 - a descriptor
         monkeypatch.setattr(sys, "stdin", stdin)
-        assert has_keyboard()
+        assert Output.has_keyboard()
         monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp() + 1)
-        assert not has_keyboard()
+        assert not Output.has_keyboard()
     os.close(control)
 
 

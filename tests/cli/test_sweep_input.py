@@ -141,7 +141,8 @@ class TestFind:
             shown.append((runs, sweep))
             return 0
 
-        monkeypatch.setattr("proxprop_cli.output.Output.terminal", lambda output: True)
+        for name in ("terminal", "has_keyboard"):
+            monkeypatch.setattr(f"proxprop_cli.output.Output.{name}", lambda output: True)
         monkeypatch.setattr("proxprop_cli.watching.open_dashboard", open_dashboard)
         write_run(Runs(root), "named", config(name="sweep"), Made())
         for refs in ([], ["sweep"], ["sweep-ab"], ["exact-x-0", "sweep", "exact-x-0"], ["--list"]):

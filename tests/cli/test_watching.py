@@ -32,8 +32,7 @@ def opened(monkeypatch):
     """Folders of data sets that dashboards were opened with."""
     found = []
     monkeypatch.setattr(Output, "terminal", lambda self: True)
-    for module in ("output", "commands.watch"):
-        monkeypatch.setattr(f"proxprop_cli.{module}.has_keyboard", lambda: True)
+    monkeypatch.setattr(Output, "has_keyboard", lambda self: True)
     monkeypatch.setattr("proxprop_cli.output.encoding", lambda: "utf-8")
     monkeypatch.setattr(sitting, "spawn", lambda *_: (Ended(), Path("train.log")))
 
