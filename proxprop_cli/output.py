@@ -81,8 +81,8 @@ class Output:
     def has_keyboard() -> bool:
         """Whether standard input is a terminal whose keys are for this process.
 
-        Elsewhere it may be the list that a shell's loop reads from, whose letters would be taken for
-        keys; and a job in the background would be stopped for asking.
+        Elsewhere it may be the list that a shell's loop reads from, whose letters would be taken
+        for keys; and a job in the background would be stopped for asking.
         """
         if sys.stdin is None or not sys.stdin.isatty():
             return False
