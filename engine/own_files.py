@@ -77,7 +77,8 @@ def read_own(path: Path, limit: int) -> bytes:
     descriptor = open_own(path)
     with storage_errors(path), os.fdopen(descriptor, "rb") as stream:
         size = os.fstat(descriptor).st_size
-        content = stream.read(limit + 1) if size <= limit else b""
+        # not by the limit: as much memory as is asked for is taken at once
+        content = stream.read(size + 1) if size <= limit else b""
     if max(size, len(content)) > limit:
         raise StorageError(f"{path}: expected at most {limit} bytes, found {size}")
     return content
