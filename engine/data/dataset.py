@@ -102,8 +102,10 @@ def source_of(config: DataConfig, cache_dir: Path) -> Source:
 
 
 def prepare(config: DataConfig, *, cache_dir: Path, progress: Progress | None = None) -> Decoded:
-    """Find, download and decode the data of a configuration, as far as that is still to do, and
-    tell what they are: classes, samples of each part, and all that is left out or changed.
+    """Find, download and decode the data of a configuration, as far as that is still to do.
+
+    Of files of a person it is told what they are: classes, samples of each part, and all that is
+    left out or changed.
 
     :raises ConfigError: the settings do not fit the data.
     :raises DataError: the data are not there and can not be fetched, or are damaged.
@@ -112,9 +114,10 @@ def prepare(config: DataConfig, *, cache_dir: Path, progress: Progress | None = 
     source = source_of(config, cache_dir)
     found = decoded(source, cache_dir, tell)
     parts = parts_of(config, found.arrays)
-    label = config.label or source.label
-    for line in (*summary(label, config, found.arrays, parts), *found.notes):
-        tell(line, 0, 0)
+    if config.root is not None:
+        label = config.label or source.label
+        for line in (*summary(label, config, found.arrays, parts), *found.notes):
+            tell(line, 0, 0)
     return found
 
 

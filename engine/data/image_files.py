@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ _LITTER_FOLDERS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found
 """What archives, network disks and file systems leave: never classes."""
 _LITTER_FILES = ("Thumbs.db", "desktop.ini")
 _MOST_NOTES = 10
+_MOST_COUNTED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class _Folder:
         found = _contents(folder)
         for name in found.folders:
             if name not in but:
-                self._note(folder / name, f"not read ({_images_below(folder / name)} images in it)")
+                self._note(folder / name, f"not read ({_images_below(folder / name)})")
         if found.images:
             self._note(folder, f"{len(found.images)} images in no class folder are not read")
         self._note_gone(folder, found)
@@ -196,8 +198,8 @@ class _Folder:
     def _images(self, folder: Path) -> list[str]:
         found = _contents(folder)
         for name in found.folders:
-            inside = _images_below(folder / name)
-            self._note(folder / name, f"a folder in a class is not read ({inside} images in it)")
+            text = f"a folder in a class is not read ({_images_below(folder / name)})"
+            self._note(folder / name, text)
         if found.others:
             endings = listed(sorted({_suffix(name) or "none" for name in found.others}))
             text = f"{len(found.others)} files with other endings ({endings}) are not read"
@@ -237,12 +239,14 @@ def _drawn(
     )
 
 
-def _images_below(folder: Path) -> int:
-    return sum(
-        _suffix(name) in _SUFFIXES and name[0] != "."
-        for _, _, names in os.walk(folder)
-        for name in names
-    )
+def _images_below(folder: Path) -> str:
+    """How many images a folder and those below it hold; a link may lead to all that there is."""
+    if folder.is_symlink():
+        return "a link"
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    seen = islice(names, _MOST_COUNTED)
+    count = sum(_suffix(name) in _SUFFIXES and name[0] != "." for name in seen)
+    return f"{count}{' or more' if next(names, None) else ''} images in it"
 
 
 def _suffix(name: str) -> str:

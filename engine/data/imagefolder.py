@@ -127,16 +127,19 @@ def _repeated(images: NDArray[np.uint8], labels: NDArray[np.int64], trained: int
     """
     classes: dict[bytes, set[int]] = {}
     of_training: set[bytes] = set()
-    again = 0
+    again = twice = 0
     for row, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
         digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         classes.setdefault(digest, set()).add(label)
         if row < trained:
+            twice += digest in of_training
             of_training.add(digest)
         else:
             again += digest in of_training
     several = sum(len(found) > 1 for found in classes.values())
     notes = []
+    if twice:
+        notes.append(f"{twice} training images are copies of others, pixel by pixel")
     if again:
         notes.append(f"{again} validation or test images are training images too, pixel by pixel")
     if several:

@@ -126,9 +126,10 @@ def _opaque(image: Image.Image, is_transparent: bool, mode: str, facts: list[str
 
 def _is_deep(image: Image.Image) -> bool:
     """Whether Pillow reads 16 bits a channel as 8."""
+    arguments = [tile[3] for tile in getattr(image, "tile", ())]
     if image.format == "PPM":
-        return any(isinstance(tile[3], tuple) and tile[3][-1] > 255 for tile in image.tile)
-    return any(";16" in str(tile[3]) for tile in image.tile)
+        return any(isinstance(one, tuple) and one[-1] > 255 for one in arguments)
+    return any(";16" in str(one) for one in arguments)
 
 
 def _has_frames(image: Image.Image) -> bool:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from engine.data.dataset import KeptDataset
 from engine.runs import Runs
+from engine.store import StoreWriter
 from engine.store_reader import StoreReader
 from engine.sweeps import all_sweeps
 from tests.cli.sweeps import times_started
@@ -144,3 +145,28 @@ def test_runs_of_two_data_sets_are_in_no_table_together(call, root, tmp_path, pi
 def digest_of(root: Path, run: str) -> str:
     with StoreReader(Runs(root).find(run).database) as reader:
         return str(reader.state()["environment"]["data_sha256"])
+
+
+@CHANGED
+def test_what_has_not_ended_may_go_on_with_other_data(call, root, pictures, settings):
+    assert call("compare", *settings, "--methods=backprop,exact").code == 0
+    (sweep,) = all_sweeps(root)
+    run = Runs(root).find(str(sweep.cells[0].run))
+    with run.lock(), StoreWriter(run.database) as writer:
+        writer.set_state({"status": "stopped"})
+    draw(pictures, 1)
+    assert_refused(call("resume", sweep.id, "--plain"), "2 of its 2 runs")
+    assert_refused(call("resume", sweep.id, "--plain", "--allow-inexact"), "1 of its 2 runs")
+
+
+@CHANGED
+def test_many_runs_are_deleted_by_their_sweep(call, root, pictures, settings):
+    grid = ["sweep-tau", *settings, "--methods=backprop,exact", "--tau=0.1,0.01"]
+    assert call(*grid).code == 0
+    (sweep,) = all_sweeps(root)
+    draw(pictures, 1)
+    answer = call(*grid, "--seeds=2")
+    assert_refused(answer, "4 of its 8 runs")
+    assert f"'proxprop runs delete {sweep.id}'" in answer.err
+    assert call("runs", "delete", "--yes", sweep.id).code == 0
+    assert call(*grid, "--seeds=2").code == 0

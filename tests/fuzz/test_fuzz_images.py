@@ -161,7 +161,7 @@ def test_odd_but_good_images(root):
     frames = [picture("P"), picture("P").rotate(180)]
     frames[0].save(root / "cat" / "many.gif", save_all=True, append_images=frames[1:])
     rotated = picture()
-    rotated.getexif()[0x0112] = 6
+    rotated.getexif()[0x0112] = 3
     rotated.save(root / "cat" / "turned.jpg", exif=rotated.getexif())
     clear = picture("P")
     clear.save(root / "cat" / "clear.png", transparency=b"\x00\x80\xff")

@@ -183,3 +183,30 @@ def test_links_of_a_person_are_followed(root: Path, tmp_path: Path) -> None:
     assert arrays.classes == ("cat", "dog", "fish")
     assert np.bincount(arrays.train_labels).tolist() == [3, 3, 4]
     assert re.match(r"image folder pets: 3 classes, 10 train", told[0])
+
+
+def test_links_that_are_not_read_are_not_searched(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "far", "away", count=5)
+    (root / "train" / "cat" / "everything").symlink_to(tmp_path / "far")
+    assert prepared(root)[1][1:] == [
+        "train/cat/everything: a folder in a class is not read (a link)"
+    ]
+    (root / "train" / "cat" / "everything").unlink()
+    fill(root / "train" / "cat", "nested", count=5)
+    monkeypatch.setattr("engine.data.image_files._MOST_COUNTED", 3)
+    assert prepared(root)[1][1:] == [
+        "train/cat/nested: a folder in a class is not read (3 or more images in it)"
+    ]
+
+
+def test_copies_are_told(root: Path) -> None:
+    draw(root / "train" / "cat" / "copy.png", 0)
+    draw(root / "test" / "cat" / "copy.png", 1)
+    draw(root / "train" / "dog" / "copy.png", 2)
+    assert prepared(root)[1][1:] == [
+        "2 training images are copies of others, pixel by pixel",
+        "1 validation or test images are training images too, pixel by pixel",
+        "1 images are in several classes, pixel by pixel the same",
+    ]
