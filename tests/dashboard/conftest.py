@@ -43,9 +43,9 @@ def large_sweep(tmp_path_factory):
     longer = {"cg1": "cg1 tau_theta=0.05", "cg3": "cg3 tau_theta=0.05"}
     cells = [(longer.get(row, row), *rest) for row, *rest in a_grid()]
     make_sweep(root, cells, id="sweep-abcdefghij", created=NOON)
-    for file in root.glob("*/*"):
-        if file.name in ("lock", "run.db"):
-            os.utime(file, (NOON, NOON + 1 + 200 * (file.name == "run.db")))
+    for file in root.glob("*/run.db"):
+        os.utime(file, (NOON, NOON + 201))
+        file.with_name("lock").write_text(repr(NOON + 1))
     return root
 
 

@@ -262,10 +262,10 @@ def test_a_run_that_gets_its_data_ready_is_starting(tmp_path):
     now = time.time()
     make_run(tmp_path, id="new", status="created", steps=0)
     late = make_run(tmp_path, id="late", status="created", steps=0, clock=lambda: now - 60)
+    os.utime(late.request_file, (now - 60, now - 60))
     catalog = Catalog(Runs(tmp_path))
     assert {e.id: e.status for e in catalog.entries()} == {"new": "starting", "late": "interrupted"}
     with RunLock(late.lock_file):
-        os.utime(late.lock_file, (now - 60, now - 60))
         found = {entry.id: entry for entry in Catalog(Runs(tmp_path)).entries()}
         assert found["late"].status == "starting"
     assert "○ starting" in list_row(found["late"], selected=False).cells
