@@ -57,8 +57,9 @@ def open_stream(descriptor: int, encoding: str = "utf-8", *, by_line: bool = Tru
 
 def install() -> None:
     """Put such streams in the place of this process's own."""
-    # otherwise a file that is opened later would be where libraries print what nobody asked for
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST:
+    # a missing one would be a file that is opened later, and libraries would print into that; to
+    # what is open for reading nothing can be written either
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= _LAST:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     if sys.stdin is None:
