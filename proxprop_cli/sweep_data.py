@@ -31,9 +31,12 @@ def prepare_data(configs: Sequence[RunConfig], how: How) -> None:
     with DataProgress(how.output) as shown:
 
         def progress(what: str, done: int, total: int | None) -> None:
-            if total != 0 or what not in told:
+            if total != 0:
                 shown(what, done, total)
-            told.add(what)
+            elif what not in told:  # a fact, not work
+                told.add(what)
+                shown.close()
+                how.output.note(what)
 
         for config in configs:
             here = engines.on_this_machine(config) if how.engine.on_ray else config

@@ -40,6 +40,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """By EXIF's number of an orientation (CIPA DC-008, 4.6.5); 1 is upright."""
+_FULL = {"1": 255, "L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
+"""By the form of a PNG's pixels what brings their values to 8 bits."""
 
 
 class NotGreyError(Exception):
@@ -91,6 +93,7 @@ def read_picture(path: Path, mode: str, size: int | None) -> tuple[NDArray[Any],
 
 def _upright(image: Image.Image, facts: list[str]) -> tuple[Image.Image, bool]:
     """The image as it is to be seen, and whether it may have transparent pixels."""
+    _scale_transparent_colour(image)
     is_tiff = image.format == "TIFF"
     turn = _turn(image) if is_tiff else None  # Pillow turns those itself when it loads them
     image.load()
@@ -99,6 +102,19 @@ def _upright(image: Image.Image, facts: list[str]) -> tuple[Image.Image, bool]:
         return image, image.has_transparency_data
     facts.append("turned")
     return (image if is_tiff else image.transpose(turn)), image.has_transparency_data
+
+
+def _scale_transparent_colour(image: Image.Image) -> None:
+    """Bring the one colour of a PNG that is transparent from the bits of the file to 8, as Pillow
+    does with the pixels alone."""
+    if image.format != "PNG":
+        return
+    factor = _FULL.get(str(next(iter(_decoder_arguments(image)), "")), 1)
+    colour = image.info.get("transparency")
+    if isinstance(colour, int):
+        image.info["transparency"] = int(colour * factor)
+    elif isinstance(colour, tuple):
+        image.info["transparency"] = tuple(int(value * factor) for value in colour)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -126,10 +142,15 @@ def _opaque(image: Image.Image, is_transparent: bool, mode: str, facts: list[str
 
 def _is_deep(image: Image.Image) -> bool:
     """Whether Pillow reads 16 bits a channel as 8."""
-    arguments = [tile[3] for tile in getattr(image, "tile", ())]
+    arguments = _decoder_arguments(image)
     if image.format == "PPM":
         return any(isinstance(one, tuple) and one[-1] > 255 for one in arguments)
     return any(";16" in str(one) for one in arguments)
+
+
+def _decoder_arguments(image: Image.Image) -> list[Any]:
+    """Of an image that was not loaded yet; for most formats they name the bits of a pixel."""
+    return [tile[3] for tile in getattr(image, "tile", ())]
 
 
 def _has_frames(image: Image.Image) -> bool:

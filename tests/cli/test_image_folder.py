@@ -64,3 +64,16 @@ def test_names_of_classes_that_are_not_utf_8(cli, pets):
         assert answer.code == 0, answer.err
         assert "\x1b" not in answer.err
         assert "nested: a folder in a class is not read (0 images in it)" in answer.err
+
+
+@LEFT_OUT
+def test_a_comparison_tells_it_once(cli, pets):
+    (pets / "cat" / "kitten.heic").write_text("not read")
+    settings = [f"--set=data.root={pets}", "--methods=backprop,exact,cg3", "--seeds=1"]
+    answer = cli("compare", *TRAIN[1:], *settings)
+    assert answer.code == 0, answer.err
+    lines = answer.err.splitlines()
+    assert (
+        lines.count("image folder pets: 2 classes, 12 train / 2 validation / 2 test samples") == 1
+    )
+    assert lines.count("cat: 1 files with other endings (.heic) are not read") == 1

@@ -135,29 +135,41 @@ def test_the_first_frame(tmp_path: Path) -> None:
         assert facts_of(tmp_path / name) == ("frames",)
 
 
-def deep_png(colour: int, channels: int) -> bytes:
-    """4x4 pixels of 16 bits a channel, all of them 0x8001."""
+def raw_png(bits: int, colour: int, row: bytes, *, transparent: bytes = b"") -> bytes:
+    """4x4 pixels, four times the same row."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         sum_ = struct.pack(">I", zlib.crc32(name + content))
         return struct.pack(">I", len(content)) + name + content + sum_
 
-    header = struct.pack(">IIBBBBB", 4, 4, 16, colour, 0, 0, 0)
-    rows = (b"\0" + b"\x80\x01" * channels * 4) * 4
-    image = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", 4, 4, bits, colour, 0, 0, 0)
+    image = chunk(b"IHDR", header) + (chunk(b"tRNS", transparent) if transparent else b"")
+    image += chunk(b"IDAT", zlib.compress((b"\0" + row) * 4)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + image
 
 
 def test_sixteen_bits_a_channel(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
-    path.write_bytes(deep_png(2, 3))
+    path.write_bytes(raw_png(16, 2, b"\x80\x01" * 12))
     assert pixels_of(path)[0, 0].tolist() == [128, 128, 128]
     assert facts_of(path) == ("deep",)
     path.write_bytes(b"P6\n2 1\n65535\n" + b"\x80\x01" * 6)
     assert facts_of(path.rename(tmp_path / "deep.ppm")) == ("deep",)
-    path.write_bytes(deep_png(0, 1))
+    path.write_bytes(raw_png(16, 0, b"\x80\x01" * 4))
     with pytest.raises(DataError, match="more than 8 bits a channel"):
         pixels_of(path)
+
+
+@AS_SHOWN
+def test_a_transparent_colour_of_few_or_many_bits(tmp_path: Path) -> None:
+    path = tmp_path / "colour.png"
+    path.write_bytes(raw_png(2, 0, b"\x1b", transparent=b"\0\1"))
+    assert pixels_of(path, "L")[0].tolist() == [0, 255, 170, 255]
+    path.write_bytes(raw_png(4, 0, b"\x01\x23", transparent=b"\0\1"))
+    assert pixels_of(path, "L")[0].tolist() == [0, 255, 34, 51]
+    deep = b"\x80\x01" * 3 + b"\x10\x00" * 9
+    path.write_bytes(raw_png(16, 2, deep, transparent=b"\x80\x01" * 3))
+    assert pixels_of(path)[0, :, 0].tolist() == [255, 16, 16, 16]
 
 
 def test_one_bit_and_four_inks(tmp_path: Path) -> None:
