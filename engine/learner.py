@@ -175,11 +175,10 @@ class Learner:
         All that a checkpoint holds counts: with infinite statistics of batch normalisation a
         network answers wrongly, with infinite second moments Adam stands still; no loss shows it.
         """
-        state = {name: value for name, value in self._state().items() if _has_numbers(value)}
-        # one pass over all of it; only what fails is looked at tensor by tensor
-        if nn.utils.get_total_norm(list(state.values()), math.inf).isfinite():
+        state = self._state().items()
+        broken = [name for name, value in state if not is_finite(value)]
+        if not broken:
             return ""
-        broken = [name for name, value in state.items() if not is_finite(value)]
         weights = {f"model/{name}" for name, _ in self.model.named_parameters()}
         first = min(broken, key=lambda name: name not in weights)
         kind, _, name = first.partition("/")
@@ -240,10 +239,6 @@ class Learner:
         random.setstate((version, tuple(internal), gauss))
         kind, keys, *rest = generators["numpy"]
         np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
-
-
-def _has_numbers(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.numel() > 0
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

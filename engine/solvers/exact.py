@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.linear_maps import Dense, Direction
-from engine.solvers.eigen import eigh, is_finite
+from engine.solvers.eigen import eigh, is_finite, is_of_factorisation
 from engine.solvers.ladder import Ladder, Rung
 from engine.solvers.solution import Form, Solution, SolverStats, cheapest, quality
 from engine.solvers.system import ProximalSystem
@@ -93,7 +93,12 @@ class Exact:
                 right = _right(precise, form)
                 if device == "cpu" and not (is_finite(right) and is_finite(precise.map.trace())):
                     break  # no rung can mend that
-            solution, failed = attempt(precise, form, right)
+            try:
+                solution, failed = attempt(precise, form, right)
+            except RuntimeError as error:
+                if not is_of_factorisation(error):
+                    raise
+                continue
             if device != "cpu":
                 ladder.defer(failed)
                 solution = torch.where(failed, _safe_gradient(precise, right), solution)

@@ -128,6 +128,28 @@ def test_a_factor_that_is_not_finite_is_no_success(outputs, monkeypatch):
     torch.testing.assert_close(found, truth)
 
 
+def test_a_factorisation_that_raises_has_failed(monkeypatch):
+    system = ProximalSystem(Dense(torch.randn(9, 4)), torch.randn(9, 5), 0.1)
+    truth = Exact().solve(system, Ladder()).direction.joined()
+    for error, expected in (
+        (torch.linalg.LinAlgError("cholesky_inverse: The diagonal element 1 is zero"), None),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError),
+    ):
+
+        def failing(factor, error=error):
+            raise error
+
+        monkeypatch.setattr(torch, "cholesky_inverse", failing)
+        ladder = Ladder()
+        if expected is not None:
+            with pytest.raises(expected, match="memory"):
+                Exact().solve(system, ladder)
+            continue
+        found = Exact().solve(system, ladder).direction.joined()
+        assert ladder.take_counts() == {Rung.EIGH: 1}
+        torch.testing.assert_close(found, truth)
+
+
 def test_a_layer_counts_and_reports_its_rung():
     a, _ = nearly_singular()
     layer = ProxLinear(30, 3, prox=Prox(1e6))

@@ -1,5 +1,6 @@
 """K-FAC against its formula, written out in float64 with matrices that hold every entry."""
 
+import copy
 import sys
 import warnings
 
@@ -14,6 +15,7 @@ from engine.events import Diverged, LadderClimbed, StepsDone
 from engine.losses import LOSSES
 from engine.methods import Batch, Position, Problem, build_method
 from engine.solvers import Rung
+from proxprop_cli.commands.options import build_config
 from tests.engine import small
 from tests.engine.reference import patches, relative, with_ones
 
@@ -330,17 +332,36 @@ def test_a_factor_without_eigenvectors_is_its_diagonal(monkeypatch):
 
 
 def test_one_sample_a_step_does_not_diverge():
-    """Factors of rank one from gradients near zero: float32 LAPACK gives NaN for some of them."""
-    config = small.config(
-        "kfac",
-        data={"name": "digits", "validation": 0, "train_samples": 100},
-        method__tau=0.01,
-        batch_size=1,
-        epochs=1,
-    )
-    _, events = small.run(config)
+    """Factors of rank one: float32 LAPACK gives NaN for one of step 24, as if the run diverged."""
+    config = build_config("digits-mlp", ["data.train_samples=100"], "kfac", {"batch_size": 1})
+    script = small.stopping_at(40)
+    _, events = small.run(config, script)
     assert not [event for event in events if isinstance(event, Diverged)]
-    assert sum(len(event.steps) for event in events if isinstance(event, StepsDone)) == 100
+    assert sum(len(event.steps) for event in events if isinstance(event, StepsDone)) == 40
+
+
+def test_directions_of_one_sample_are_those_of_float64():
+    torch.manual_seed(0)
+    layers = (nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+    model = nn.Sequential(*layers)
+    double = copy.deepcopy(model).double()
+    data = small.dataset(small.config())
+    methods = [method_for(net, fisher="empirical", damping=0.1) for net in (model, double)]
+    for index in range(40):
+        inputs, labels = data.batch(data.train, torch.tensor([index]))
+        inputs = inputs.flatten(1)
+        double.load_state_dict(model.state_dict())
+        for net, method, dtype in zip(
+            (model, double), methods, (torch.float32, torch.float64), strict=True
+        ):
+            net.zero_grad()
+            batch = Batch(torch.tensor([index]), inputs.to(dtype), labels)
+            method.directions(batch, Position(1.0), record=False)
+        for own, truth in zip(model.parameters(), double.parameters(), strict=True):
+            assert relative(own.grad, truth.grad.numpy()) < 1e-3
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.01 * parameter.grad
 
 
 def test_fallbacks_of_a_run_are_told_by_layer(monkeypatch):
