@@ -26,10 +26,12 @@ class Command(TyperCommand):
         """
         texts, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         rest = super().parse_args(ctx, args)
+        parameter: Any
         for parameter in self.params:
-            text, value = texts.get(parameter.name), ctx.params.get(parameter.name)
-            is_number = isinstance(value, int | float) and isinstance(text, str)
-            if is_number and ("_" in text or not text.isascii()):
+            value, text = ctx.params.get(parameter.name), texts.get(parameter.name)
+            if not isinstance(value, int | float) or not isinstance(text, str):
+                continue
+            if "_" in text or not text.isascii():
                 raise typer.BadParameter(
                     f"expected a number such as 1000 or 1e3, found {text!r}", ctx, parameter
                 )

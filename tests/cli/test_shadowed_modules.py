@@ -38,7 +38,7 @@ def program(*arguments):
 @promise(
     MORE,
     "an `engine.py`, `random.py` or any other module lies in the working folder",
-    "it is not ours: nothing of ours imports it",
+    "our processes import our own and those of Python",
 )
 @pytest.mark.parametrize(
     "arguments",
