@@ -24,6 +24,7 @@ class Arrays:
     :ivar scale: the value of a full pixel, 255 or 16.
     :ivar validation: the last so many training samples are the validation part of the source; 0:
         it has none, and one may be drawn.
+    :ivar by_class: whether parts are drawn class by class, so that each keeps its share.
     :ivar notes: what a person should know of how the samples were read, a line each.
     """
 
@@ -34,6 +35,7 @@ class Arrays:
     classes: tuple[str, ...]
     scale: int
     validation: int = 0
+    by_class: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -68,8 +68,9 @@ class ImageFolder:
             labels[count:],
             found.classes,
             255,
-            len(found.validation),
-            (*notes, *_repeated(images, labels, len(found.train))),
+            validation=len(found.validation),
+            by_class=True,
+            notes=(*notes, *_repeated(images, labels, len(found.train))),
         )
 
     def _decode(

@@ -37,7 +37,6 @@ def parts_of(config: DataConfig, arrays: Arrays) -> Parts:
 
     :raises ConfigError: nothing would be left to train on, of all samples or of a class.
     """
-    by_class = config.name == "imagefolder"
     samples = len(arrays.train_labels) - arrays.validation
     labels = arrays.train_labels[:samples]
     if config.validation >= samples and not arrays.validation:
@@ -45,7 +44,7 @@ def parts_of(config: DataConfig, arrays: Arrays) -> Parts:
             f"data.validation: {config.validation} samples leave nothing to train on; "
             f"there are {samples}, so set fewer"
         )
-    if by_class:
+    if arrays.by_class:
         held_out = 0 if arrays.validation else config.validation
         validation, train = draw_by_class(labels, held_out, config.split_seed)
         if arrays.validation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from engine.config import DataConfig
 from engine.data import Arrays, prepare, training_samples
+from engine.data.cache import _digest
 from engine.data.image_files import _drawn
 from engine.data.parts import draw_by_class, parts_of, summary
 from engine.errors import ConfigError
@@ -32,7 +34,14 @@ def arrays_of(train: tuple[int, ...], test: tuple[int, ...] = (), validation: in
     classes = tuple("abcdefghijklmnopqrstuvwxyz"[: len(train)])
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)
     return Arrays(
-        images, labels, images[: len(others)], others, classes, 255, validation=validation
+        images,
+        labels,
+        images[: len(others)],
+        others,
+        classes,
+        255,
+        validation=validation,
+        by_class=True,
     )
 
 
@@ -113,6 +122,17 @@ def test_a_validation_part_of_its_own_is_not_drawn() -> None:
     assert parts.validation.tolist() == [20, 21, 22, 23]
     assert sorted(parts.train.tolist()) == list(range(20))
     assert any("6 is not used" in line for line in summary("pets", config, arrays, parts))
+
+
+def test_the_digest_tells_how_parts_are_drawn() -> None:
+    """A run that was trained on parts that were drawn otherwise is one of other data."""
+    arrays = arrays_of((12, 12), (4, 4))
+    digests = {
+        _digest(replace(arrays, by_class=by_class, validation=validation))
+        for by_class in (False, True)
+        for validation in (0, 4)
+    }
+    assert len(digests) == 4
 
 
 def test_published_splits_stay_what_they_are(tmp_path: Path) -> None:
