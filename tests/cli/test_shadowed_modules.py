@@ -29,10 +29,15 @@ def research(tmp_path):
     return folder
 
 
-def program(*arguments):
+@pytest.fixture
+def script(tmp_path):
     """As the script that is installed, for which the working folder is no place of modules."""
-    start = "from proxprop_cli.__main__ import main; main()"
-    return [sys.executable, "-P", "-c", start, *arguments]
+    path = tmp_path / "bin" / "script.py"
+    path.parent.mkdir()
+    path.write_text(
+        "from proxprop_cli.__main__ import main\nif __name__ == '__main__':\n    main()\n"
+    )
+    return path
 
 
 @promise(
@@ -59,9 +64,9 @@ def program(*arguments):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_processes_import_our_modules(cold_terminal, research, arguments):
+def test_processes_import_our_modules(cold_terminal, research, script, arguments):
     done = subprocess.run(
-        program(*arguments),
+        [sys.executable, str(script), *arguments],
         cwd=research,
         env=cold_terminal.environment,
         capture_output=True,
