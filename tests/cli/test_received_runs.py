@@ -23,7 +23,7 @@ from tests.reliability.report import MORE, promise
 OTHERS = promise(
     MORE,
     "the store of another run in the place of a run's",
-    "lists show what the store has; `runs show` and `doctor` say that it is another's",
+    "unreadable with the reason; of a run of an earlier version `runs show` and `doctor` say so",
 )
 
 
@@ -93,7 +93,11 @@ def test_the_store_of_another_run_is_told_of(cli, root):
     other = make_run(root / "others", "backprop", id="theirs", method__tau=0.25)
     assert cli("runs", "show", "mine").err == ""
     shutil.copy(other.database, run.database)
-    (listed,) = (one for one in cli("runs", "list", "--json").json["runs"])
+    (listed,) = cli("runs", "list", "--json").json["runs"]
+    assert "database of another run" in listed["reason"]
+    assert "database of another run" in cli("doctor").out.replace("\n", " ")
+    run.lock_file.write_bytes(b"")  # earlier versions kept nothing in it
+    (listed,) = cli("runs", "list", "--json").json["runs"]
     assert (listed["method"], listed["tau"]) == ("backprop", 0.25), "as its figures are"
     problem = "run.db is not of this config.yaml: it has method backprop instead of exact, tau 0.25"
     assert problem in cli("runs", "show", "mine").err

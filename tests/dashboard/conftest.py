@@ -16,7 +16,7 @@ import pytest
 
 from engine.control import Desired
 from engine.runs import Runs
-from tests.dashboard.sweep_helper import NOON, a_grid, make_sweep
+from tests.dashboard.sweep_helper import NOON, a_grid, make_sweep, set_created
 
 SECONDS = 60.0
 PERIODS = (
@@ -43,9 +43,9 @@ def large_sweep(tmp_path_factory):
     longer = {"cg1": "cg1 tau_theta=0.05", "cg3": "cg3 tau_theta=0.05"}
     cells = [(longer.get(row, row), *rest) for row, *rest in a_grid()]
     make_sweep(root, cells, id="sweep-abcdefghij", created=NOON)
-    for file in root.glob("*/run.db"):
-        os.utime(file, (NOON, NOON + 201))
-        file.with_name("lock").write_text(repr(NOON + 1))
+    for run in Runs(root).all():
+        set_created(run, NOON + 1)
+        os.utime(run.database, (NOON, NOON + 201))
     return root
 
 

@@ -126,3 +126,10 @@ def a_grid() -> list[tuple[str, float, int, Made]]:
                     made = Made("running", 1.41, 0.55, 3)  # nobody has it: interrupted
                 grid.append((method, tau, seed, made))
     return grid
+
+
+def set_created(run: Run, moment: float) -> None:
+    """Let a run have been made at another moment, in seconds since the epoch."""
+    run.lock_file.write_text(repr(moment))
+    with StoreWriter(run.database) as writer:
+        writer.set_state({"created": moment})

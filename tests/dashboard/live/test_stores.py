@@ -73,6 +73,7 @@ def test_a_replaced_file_with_the_old_number_is_noticed(tmp_path):
     feed = Feed(run)
     feed.poll()
     run.database.write_bytes(other.database.read_bytes())
+    run.lock_file.write_bytes(other.lock_file.read_bytes())
     view = feed.poll()
     assert view.step == 20
     assert view.series["train_loss"].last[-1] == 20

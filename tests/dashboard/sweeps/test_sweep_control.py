@@ -17,7 +17,7 @@ from proxprop_cli.dashboard.screens.comparison import ComparisonScreen
 from proxprop_cli.dashboard.screens.grid import GridScreen
 from proxprop_cli.dashboard.sweep_status import SweepFollower, covered
 from tests.dashboard.runs_helper import has_left, in_app, screen_text, until
-from tests.dashboard.sweep_helper import NOON, Made, make_comparison, make_sweep
+from tests.dashboard.sweep_helper import NOON, Made, make_comparison, make_sweep, set_created
 
 
 def half_a_sweep(root, **options):
@@ -165,9 +165,9 @@ def test_time_that_is_left_by_the_rate_of_this_sitting(tmp_path):
     os.utime(folder.request_file, (NOON, NOON))
     # one run of an earlier sitting, one of this one, and half of a third within 30 seconds
     for number, (made, written) in enumerate([(-1000, -900), (10, 30), (30, 40)]):
-        run = tmp_path / f"sweep-{number}"
-        (run / "lock").write_text(repr(NOON + made))
-        os.utime(run / "run.db", (NOON, NOON + written))
+        run = Run(tmp_path / f"sweep-{number}")
+        set_created(run, NOON + made)
+        os.utime(run.database, (NOON, NOON + written))
     with RunLock(folder.lock_file), RunLock(tmp_path / "sweep-2" / "lock"):
         status = look(tmp_path, sweep, NOON + 40)
     assert status.word == "running"
