@@ -151,7 +151,8 @@ def step_size(config: ScheduleConfig, tau: float, epoch: float, epochs: int) -> 
             progress = min(1.0, epoch / max(epochs, 1))
             factor = config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * progress))
         case "step":
-            factor = config.gamma ** math.floor(epoch / config.step_epochs + 1e-9)
+            # the quotient may be infinite, for which there is no whole number
+            factor = config.gamma ** math.floor(min(epoch / config.step_epochs, 1e9) + 1e-9)
     if epoch < config.warmup_epochs:
         factor *= max(epoch, 1e-3 * config.warmup_epochs) / config.warmup_epochs
     return tau * factor

@@ -16,6 +16,10 @@ from engine.methods.stages import Stage, chain
 from engine.prox import working_dtype
 from engine.work import backprop_products
 
+_LEAST_TAU = 1e-15
+"""A schedule may come down to zero; below this 1/tau overflows in float32, or tau times a
+derivative underflows. Directions no longer depend on tau there."""
+
 
 @dataclass(slots=True)
 class _Variable:
@@ -132,16 +136,17 @@ class PenaltyForm(Stateless):
     def directions(self, batch: Batch, at: Position, *, record: bool) -> Found:
         """(theta_old - theta_new)/tau, summed from the steps."""
         settings = self._problem.config.method.penalty
-        rho = 1 / at.tau if settings.rho is None else settings.rho
-        gamma = 1 / at.tau if settings.gamma is None else settings.gamma
+        tau = max(at.tau, _LEAST_TAU)
+        rho = 1 / tau if settings.rho is None else settings.rho
+        gamma = 1 / tau if settings.gamma is None else settings.gamma
         layers = [_Layer(stage) for stage in self._chain.stages]
         inputs = self._chain.stem(batch.inputs)
         loss = found = self._forward(layers, inputs, batch.targets)
-        _descend(layers, loss, rho, gamma, at.tau)
+        _descend(layers, loss, rho, gamma, tau)
         with statistics_kept(self._problem.model):
             for _ in range(settings.sweeps - 1):
-                loss = self._evaluate(layers, inputs, batch.targets, at.tau)
-                _descend(layers, loss, rho, gamma, at.tau)
+                loss = self._evaluate(layers, inputs, batch.targets, tau)
+                _descend(layers, loss, rho, gamma, tau)
         for layer in layers:
             layer.phi.leave_directions()
             layer.sigma.leave_directions()

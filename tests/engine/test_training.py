@@ -360,6 +360,7 @@ def test_epochs_and_seeds_have_other_orders():
         ({"name": "cosine", "floor": 0.1}, 10.0, 0.1),
         ({"name": "step", "step_epochs": 2.0, "gamma": 0.5}, 1.99, 1.0),
         ({"name": "step", "step_epochs": 2.0, "gamma": 0.5}, 4.0, 0.25),
+        ({"name": "step", "step_epochs": 1e-320, "gamma": 0.5}, 4.0, 0.0),
         ({"warmup_epochs": 2.0}, 1.0, 0.5),
         ({"warmup_epochs": 2.0}, 2.0, 1.0),
         ({"warmup_epochs": 2.0}, 0.0, 1e-3),

@@ -258,3 +258,16 @@ def test_a_run_trains_as_backprop_does(precision):
         for method in ("penalty", "backprop")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3 if precision == "float32" else 0.1)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1e-300, 1e-40])
+def test_a_schedule_may_come_down_to_zero(tau):
+    """1/tau was a division by zero, or infinite in float32."""
+    settings = config()
+    model, method = problems.problem(settings)
+    model = model.float()
+    batch = problems.batch(settings)
+    batch = dataclasses.replace(batch, inputs=batch.inputs.float())
+    expected = problems.gradients(settings, model, batch)
+    method.directions(batch, Position(tau), record=False)
+    assert problems.close(problems.directions(model), expected, 1e-4)
