@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from engine.atomic_files import replace_bytes
 from engine.diagnosis.results import Diagnosis, from_document
 from engine.errors import StorageError
+from engine.own_files import read_own, replace_own
 from engine.run import Run
 
 _NAME = "diagnosis.json"
@@ -16,10 +16,11 @@ _MAX_BYTES = 64 * 1024 * 1024
 def keep(run: Run, diagnosis: Diagnosis) -> None:
     """Put it in the place of an older one, readable by its owner alone.
 
-    :raises StorageError: it can not be written; the older one is still there.
+    :raises StorageError: there is something else in its place, or it can not be written; the older
+        one is still there.
     """
     text = json.dumps(diagnosis.document(), allow_nan=False)
-    replace_bytes(run.path / _NAME, text.encode())
+    replace_own(run.path / _NAME, text.encode())
 
 
 def read_kept(run: Run) -> Diagnosis | None:
@@ -30,12 +31,8 @@ def read_kept(run: Run) -> Diagnosis | None:
     path = run.path / _NAME
     source = f"{run.id}/{_NAME}"
     try:
-        if not path.is_file():
-            return None  # opening a pipe would wait for somebody to write
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_BYTES)
-        return from_document(json.loads(content), source)
-    except OSError as error:
-        raise StorageError(f"{source}: {error.strerror}") from None
+        return from_document(json.loads(read_own(path, _MAX_BYTES)), source)
+    except FileNotFoundError:
+        return None
     except (ValueError, RecursionError) as error:
         raise StorageError(f"{source}: not a diagnosis: {error}") from None

@@ -173,7 +173,11 @@ def test_kept_in_the_folder_of_the_run(tmp_path):
             read_kept(run)
     path.unlink()
     path.mkdir()
-    assert read_kept(run) is None
+    with pytest.raises(StorageError, match="expected a file of proxprop, found a folder"):
+        read_kept(run)
+    with pytest.raises(StorageError, match="expected a file of proxprop, found a folder"):
+        keep(run, DIAGNOSIS)
+    path.rmdir()
     Runs(tmp_path).delete(run)
     with pytest.raises(StorageError):
         keep(run, DIAGNOSIS)
