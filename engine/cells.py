@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from engine.errors import StorageError
 from engine.locks import is_locked
 from engine.method_names import FULL_BATCH
+from engine.own_files import require_own_folder
 from engine.run import WAITING_FOR_ROOM, Run
 from engine.store_reader import StoreReader
 from engine.sweeps import Cell, Sweep
@@ -22,6 +24,7 @@ Status = Literal[
     "paused",
     "finished",
     "stopped",
+    "failed",
     "interrupted",
     "diverged",
     "unreadable",
@@ -32,11 +35,19 @@ _STORED: dict[str, Status] = {
     "paused": "paused",
     "finished": "finished",
     "stopped": "stopped",
+    "failed": "failed",
     "diverged": "diverged",
 }
 ENDED = ("finished", "diverged")
 """Statuses of runs that nothing is left to do for; one that was stopped can go on."""
-UNREADABLE = (StorageError, ValueError, TypeError, AttributeError, ArithmeticError)
+UNREADABLE = (
+    StorageError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+)
 """What reading a damaged store may raise."""
 
 
@@ -147,10 +158,11 @@ def read_cell(root: Path, cell: Cell, expected: Mapping[str, Any] | None = None)
     :param root: folder of the runs.
     :param expected: see :func:`expected_brief`; None: whatever the settings are.
     """
-    if cell.run is None or not (root / cell.run).exists():
+    if cell.run is None or not os.path.lexists(root / cell.run):
         return WAITING
     folder = root / cell.run
     try:
+        require_own_folder(folder)
         with StoreReader(folder / "run.db") as reader:
             state = _read(reader, expected or {})
             if state.status == "running" and not is_locked(folder / "lock"):
@@ -209,7 +221,7 @@ def _read(reader: StoreReader, expected: Mapping[str, Any]) -> CellState:
         # a run that was rewound past a divergence has none stored any more
         for event in reader.events():
             if event.kind == "Diverged":
-                bad_step, cause = event.step, str(event.payload.get("cause", cause))
+                bad_step, cause = event.step, str(event.payload.get("cause", cause))[:1000]
                 break
     return CellState(
         status=status,

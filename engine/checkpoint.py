@@ -65,13 +65,14 @@ def write(folder: Path, step: int, snapshot: Snapshot, *, origin: float = 0.0) -
     :raises StorageError: when it can not be written; what was there before stays.
     """
     tensors = save({key: value.contiguous().cpu() for key, value in snapshot.tensors.items()})
-    hashed = {"format": FORMAT, "origin": origin, "tensors_sha256": _hash(tensors)}
-    meta = json.dumps({**hashed, **snapshot.meta}, sort_keys=True, indent=1).encode()
+    tensors_sha256 = _hash(tensors)
+    content = {"format": FORMAT, "origin": origin, "tensors_sha256": tensors_sha256}
+    meta = json.dumps({**content, **snapshot.meta}, sort_keys=True, indent=1).encode()
     tensor_path, meta_path = paths(folder, step)
     for path, content in ((tensor_path, tensors), (meta_path, meta)):
         _make_way(path)
         replace_bytes(path, content)
-    return Hashes(hashed["tensors_sha256"], _hash(meta))
+    return Hashes(tensors_sha256, _hash(meta))
 
 
 def read(folder: Path, step: int, hashes: Hashes) -> Snapshot:

@@ -26,7 +26,8 @@ class DataConfig(Section):
     """``unit``: pixels in [0, 1] as in the paper; ``standardize``: per pixel, mean off, divided by
     the standard deviation over the training samples."""
     validation: int = Field(default=0, ge=0, le=100_000_000)
-    """Samples taken from the training part for validation, by a seeded permutation."""
+    """Samples taken from the training part for validation, by a seeded permutation, of an image
+    folder class by class; not used where the folder has a validation part."""
     split_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of that permutation; the same for all runs that are to be compared."""
     train_samples: int | None = Field(default=None, ge=1)

@@ -102,5 +102,5 @@ def fail(run: Run, text: str) -> Outcome:
     from engine.store import StoreWriter
 
     with suppress(ProxPropError), run.lock(), StoreWriter(run.database) as writer:
-        writer.set_state({"status": "stopped", "reason": f"failed: {text}"[:1000]})
+        writer.set_state({"status": "failed", "reason": text[:1000]})
     return Outcome(run.id, "failed", text)

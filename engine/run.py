@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from engine.own_files import (
     replace_own,
     require_own_folder,
 )
+from engine.store_opening import mark_of
 from engine.store_reader import StoreReader
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ _REQUEST_BYTES = 4096
 """Of the file, whatever it says: a block of most disks, so that another word always has room."""
 _ROOM_BYTES = 1 << 16
 """Enough for a commit of some lines to the log of the store."""
+_KNOWN_RUNS = 10_000
 _NAME_LINES = re.compile(r"^name:.*(?:\n[ \t]+.*|\n(?=\n))*", re.MULTILINE)
 
 
@@ -85,11 +88,8 @@ class Run:
         found = read_created(self.lock_file)
         if found is not None:
             return found
-        try:
-            with StoreReader(self.database) as reader:
-                return float(reader.state().get("created", 0.0))
-        except StorageError:
-            return 0.0
+        mark = mark_of(self.database)
+        return 0.0 if mark is None else _created_of(self.database, mark.file)
 
     @property
     def name(self) -> str | None:
@@ -290,3 +290,16 @@ class Run:
     @property
     def _config_file(self) -> Path:
         return self.path / "config.yaml"
+
+
+@functools.lru_cache(_KNOWN_RUNS)
+def _created_of(database: Path, file: tuple[int, int]) -> float:
+    """When a run of an earlier version was made, as its store has it.
+
+    :param file: which file it is: another one may be of another run.
+    """
+    try:
+        with StoreReader(database) as reader:
+            return float(reader.state().get("created", 0.0))
+    except StorageError:
+        return 0.0

@@ -82,9 +82,10 @@ class Runs:
             self.root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             draft = Run(Path(tempfile.mkdtemp(prefix=".new-", dir=self.root)))
             try:
-                write_created(draft.lock_file, self._clock())
+                made = self._clock()
+                write_created(draft.lock_file, made)
                 with draft.lock():  # who tidies up leaves it alone
-                    self._fill(draft, config)
+                    self._fill(draft, config, made)
                     run = self._publish(draft, id)
             except BaseException:
                 with suppress(StorageError):
@@ -186,13 +187,13 @@ class Runs:
             raise _invalid(id, f"{run.path} is no run: it has no config.yaml")
         return run
 
-    def _fill(self, draft: Run, config: RunConfig) -> None:
+    def _fill(self, draft: Run, config: RunConfig, made: float) -> None:
         draft.save_config(config)
         draft.checkpoints.mkdir(mode=PRIVATE_FOLDER)
         from engine.config import brief
         from engine.store import StoreWriter
 
-        with StoreWriter.create(draft.database, clock=self._clock) as writer:
+        with StoreWriter.create(draft.database, clock=lambda: made) as writer:
             writer.set_state({"config": brief(config)})
             writer.commit()
         # there from the start, so that a word can also be left where the disk is full

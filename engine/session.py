@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from engine.checkpoint import Snapshot
 from engine.config import DataConfig, RunConfig, brief
 from engine.control import Control, Desired
-from engine.data import Dataset, Progress, load_dataset, prepare
+from engine.data import Dataset, Progress, load_dataset, prepare, training_samples
 from engine.devices import check_settings, choose_device
 from engine.errors import CheckpointError, ConfigError, StorageError, StorageFullError
 from engine.events import Event, RunEnded, Warned
@@ -63,6 +63,7 @@ class Sitting:
     :ivar config: take the place of the run's own configuration, and are kept as that once
         training can begin: new limits.
     :ivar load: gives the data set.
+    :ivar notes: gives what else is to be kept as warnings; asked after every event.
     :ivar side_by_side: runs that share the machine with this one, itself included; kept in the
         store, because its times depend on it.
     :ivar team: the processes that train the run together; this one leads.
@@ -75,6 +76,7 @@ class Sitting:
     allow_inexact: bool = False
     config: RunConfig | None = None
     load: Load = load_dataset
+    notes: Callable[[], Sequence[str]] = tuple
     side_by_side: int = 1
     team: Team = ALONE
 
@@ -210,6 +212,9 @@ def _train(
         def tell(event: Event) -> None:
             recorder.record(event)
             sitting.listener(event)
+            if not isinstance(event, RunEnded):  # which is the last one of a run
+                for text in sitting.notes():
+                    recorder.record(Warned(trainer.step, text))
 
         for text in warnings:
             tell(Warned(trainer.step, text))
@@ -250,8 +255,7 @@ def prepare_run(
     )
     channels, height, width = arrays.train_images.shape[1:]
     shape = channels, height, width
-    samples = len(arrays.train_labels) - config.data.validation
-    samples = min(samples, config.data.train_samples or samples)
+    samples = training_samples(config.data, arrays)
     # nothing is computed on this device
     nowhere = torch.device("meta")
     with nowhere:

@@ -21,8 +21,8 @@ from engine.atomic_files import PRIVATE_FILE, storage_errors
 from engine.clock import now
 from engine.errors import StorageError
 from engine.events import Reconstructed, SolverTrace
-from engine.own_files import require_own_database
-from engine.store_format import SCHEMA, VERSION, check_version, database_errors
+from engine.store_format import SCHEMA, VERSION, database_errors, reading
+from engine.store_opening import open_for_writing
 
 _PUT_KEY = "INSERT OR IGNORE INTO keys VALUES (?, ?)"
 _PUT_VALUE = "INSERT OR REPLACE INTO metric_values VALUES (?, ?, ?, ?)"
@@ -66,21 +66,19 @@ class StoreWriter:
         self.path = path
         self._clock = clock
         self._pending: list[tuple[str, list[Row]]] = []
-        require_own_database(path)
-        with database_errors(path):
-            self._connection = _connect(path)
+        with reading(path):
+            self._connection = open_for_writing(path)
             try:
-                check_version(self._connection, path)
                 self._connection.execute(store_reconstructions.SCHEMA)  # of an older run
                 self._keys: dict[str, int] = dict(
                     self._connection.execute("SELECT name, id FROM keys")
                 )
                 # also past events that were deleted: readers ask for what comes after an id
                 seen = self._connection.execute("SELECT seq FROM sqlite_sequence").fetchone()
+                self._last_event = int(seen[0]) if seen else 0
             except BaseException:
                 self._connection.close()
                 raise
-        self._last_event = int(seen[0]) if seen else 0
         self._files = _files(path)
 
     @classmethod
@@ -93,8 +91,9 @@ class StoreWriter:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
         created = (json.dumps("created"), json.dumps(clock()))
         with database_errors(path):
-            connection = _connect(path)
+            connection = sqlite3.connect(path, isolation_level=None)
             try:
+                connection.execute("PRAGMA journal_mode = WAL")
                 schema = f"{SCHEMA} {store_reconstructions.SCHEMA}"
                 connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION};")
                 connection.executemany(_PUT_STATE, zip(("status", "created"), created, strict=True))
@@ -251,7 +250,7 @@ class StoreWriter:
 
     def _key(self, name: str) -> int:
         if name not in self._keys:
-            self._keys[name] = len(self._keys) + 1
+            self._keys[name] = max(self._keys.values(), default=0) + 1
             self._add(_PUT_KEY, [(self._keys[name], name)])
         return self._keys[name]
 
@@ -272,14 +271,6 @@ def _files(path: Path) -> list[tuple[int, int] | None]:
         else:
             found.append((status.st_dev, status.st_ino))
     return found
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5.0)
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
 
 
 def _split_special(value: float) -> tuple[float | None, str | None]:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import StorageError
+from engine.locks import read_created
 from engine.store_connection import MAX_VALUE_BYTES
 from engine.store_format import database_errors, reading
 from engine.store_opening import open_for_reading
@@ -127,6 +128,9 @@ class StoreReader:
             rows = self._connection.texts(statement, _MAX_STATE_BYTES)
             state = {key: json.loads(value) for key, value in rows}
             check_state(state)
+        made = read_created(self.path.with_name("lock"))
+        if made is not None and state.get("created", made) != made:
+            raise StorageError(f"{self.path}: this is the database of another run")
         return state
 
     def keys(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cells import WAITING, CellState, expected_brief, read_cell
+from engine.cells import WAITING, CellState, expected_brief, read_cell, with_one_data_set
 from engine.errors import StorageError
 from engine.locks import is_locked
 from engine.run import Run
@@ -57,7 +57,8 @@ class SweepWatch:
             self._sweep = load_sweep(self._root, self._id)
             self._sweep_mark = mark
         before = self.reads
-        states = tuple(self._state(self._sweep, cell) for cell in self._sweep.cells)
+        read = [self._state(self._sweep, cell) for cell in self._sweep.cells]
+        states = tuple(with_one_data_set(self._sweep, read))
         if not changed and self.reads == before:
             return None
         return SweepLook(self._sweep, summarize_sweep(self._sweep, states), states)

@@ -12,6 +12,7 @@ from engine.errors import ProxPropError
 from engine.memory_errors import out_of_memory
 from engine.parallel.launch import launched
 from proxprop_cli import startup, streams
+from proxprop_cli.descriptors import raise_limit
 from proxprop_cli.exit_codes import Exit, exit_code
 from proxprop_cli.output import Output
 
@@ -28,6 +29,7 @@ _TRAINS = ("train", "sweep-tau", "compare", "reproduce", "resume")
 
 def main() -> None:
     """Run the command line."""
+    raise_limit()
     startup.prepare_process()
     sys.exit(run(sys.argv[1:]))
 

@@ -56,6 +56,10 @@ class DataProgress:
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Tell how far it is."""
+        if total == 0:  # a fact about the data, nothing to wait for
+            self.close()
+            self._output.note(what)
+            return
         if not self._output.terminal():
             if what != self._what:
                 self._output.note(f"{what} …")

@@ -20,6 +20,7 @@ from engine.filesystems import in_home
 from engine.memory_errors import describe_failure
 from engine.own_files import open_own
 from engine.parallel.team import ALONE, Team
+from proxprop_cli import streams
 from proxprop_cli.exit_codes import Exit
 from proxprop_cli.output import Output
 from proxprop_cli.progress import DataProgress, RunProgress
@@ -108,6 +109,7 @@ def train(
                 progress=data_progress,
                 allow_inexact=allow_inexact,
                 config=limits,
+                notes=streams.take_notes,
                 team=team,
             ),
         )

@@ -31,12 +31,10 @@ def prepare_data(configs: Sequence[RunConfig], how: How) -> None:
     with DataProgress(how.output) as shown:
 
         def progress(what: str, done: int, total: int | None) -> None:
-            if total != 0:
+            if total != 0 or what not in told:
                 shown(what, done, total)
-            elif what not in told:  # a fact, not work
+            if total == 0:
                 told.add(what)
-                shown.close()
-                how.output.note(what)
 
         for config in configs:
             here = engines.on_this_machine(config) if how.engine.on_ray else config

@@ -123,6 +123,6 @@ def _report(
     elif summary["val_loss"] is not None:
         figures += f", validation loss {number(summary['val_loss'])}"
     output.line(f"run {run.id} is {summary['status']} after {summary['steps']:,} steps: {figures}")
-    if summary["status"] == "stopped":
+    if summary["status"] in ("stopped", "failed"):
         output.line(f"'proxprop resume {run.id}' goes on from here")
     return Exit.OK

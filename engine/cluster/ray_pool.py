@@ -286,7 +286,7 @@ class RayPool:
             if parcel:
                 arrivals.take_in(run, parcel)
             elif news.kind == "failed":
-                arrivals.note_status(run, "stopped", f"failed: {news.text}")
+                arrivals.note_status(run, "failed", news.text)
         except StorageFullError as error:
             # what comes later brings all of it; an end waits for room, unless all is to stop
             if over and errand.told[0] is not Desired.STOPPED:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.cells import UNREADABLE, expected_brief, read_cell
+from engine.cells import UNREADABLE, read_cells
 from engine.errors import ConfigError, StorageError
 from engine.figures.seeds import Array, Group, RunCurves
 from engine.numbers import short_number
@@ -114,8 +114,8 @@ def _of_sweep(
     of_row = {row: {cell.tau for cell in sweep.cells if cell.label == row} for row in rows}
     several = any(len(found) > 1 for found in of_row.values())
     drafts: dict[tuple[str, float], _Draft] = {}
-    for cell in sweep.cells:
-        if cell.run is None or not (root / cell.run).exists():
+    for cell, state in zip(sweep.cells, read_cells(root, sweep), strict=True):
+        if cell.run is None or not state.made:
             continue
         if taus is not None and taus.get(cell.label) != cell.tau:
             continue
@@ -123,7 +123,6 @@ def _of_sweep(
         hue = rows.index(cell.label)
         shape = columns.index(cell.tau) if several and columns else hue
         draft = drafts.setdefault((cell.label, cell.tau), _Draft(label, [], hue, shape))
-        state = read_cell(root, cell, expected_brief(sweep, cell))
         if state.status == "unreadable":
             problems.append(f"{cell.run}: {state.cause}")
             draft.unreadable += 1
@@ -138,13 +137,16 @@ def _of_runs(runs: Sequence[Run], problems: list[str]) -> list[_Draft]:
         try:
             text = read_own(run.path / "config.yaml", MAX_BYTES).decode()
             with StoreReader(run.database) as reader:
-                brief = reader.state().get("config") or {}
+                state = reader.state()
+            brief = state.get("config") or {}
+            data = (state.get("environment") or {}).get("data_sha256")
             draft = _Draft(_label(run, brief), [run], 0, 0)
         except (OSError, KeyError, *UNREADABLE) as error:
             problems.append(f"{run.id}: {error}")
             drafts.append(("", set(), _Draft(run.id, [], 0, 0, unreadable=1)))
             continue
-        content = _SEED_LINE.sub("", text)
+        # runs on different data are no seeds of one thing
+        content = f"{data}\n{_SEED_LINE.sub('', text)}"
         seed = brief.get("seed")
         for known, seeds, other in drafts:
             # one of the same seed too was trained again: no sample of its own

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from engine.cells import expected_brief, read_cell
+from engine.cells import read_cells
 from engine.errors import ConfigError
 from engine.figures.style import FONT_SIZE, GREY, Look, new_figure, plain_text
 from engine.numbers import short_number
@@ -51,10 +51,10 @@ def one_of_each(sweep: Sweep, root: Path) -> dict[str, Run]:
     :param root: folder of the runs.
     """
     found: dict[str, Run] = {}
-    for cell in sorted(sweep.cells, key=lambda cell: cell.seed):
+    states = zip(sweep.cells, read_cells(root, sweep), strict=True)
+    for cell, state in sorted(states, key=lambda one: one[0].seed):
         if cell.label in found or cell.run is None:
             continue
-        state = read_cell(root, cell, expected_brief(sweep, cell))
         if state.train_loss is not None and not state.diverged:
             found[cell.label] = Run(root / cell.run)
     rows = dict.fromkeys(cell.label for cell in sweep.cells)

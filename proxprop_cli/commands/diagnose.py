@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.data import Dataset
     from engine.diagnosis.networks import Subject
     from engine.diagnosis.results import Diagnosis
+    from engine.run import Run
 
 _SAMPLES = 32
 _OF_PRESET = ("preset", "set_", "variants", "seeds", "method", "tau_theta")
@@ -202,6 +203,7 @@ def _of_run(
         return _of_data(config, {"run": run.id}, data_dir, output)
     step, weights = (0, None) if checkpoint == INITIAL else stored_weights(run, checkpoint)
     dataset, chosen = _load(config, data_dir, output)
+    _warn_of_other_data(run, dataset, output)
     subject = Subject(variant_of(config.model), config, weights)
     about = {"run": run.id, "at": checkpoint, "step": step}
     diagnosis = _measure(iter([subject]), config, dataset, samples, chosen, about, output)
@@ -212,6 +214,15 @@ def _of_run(
     except StorageError as error:
         output.note(f"not kept: {error}")
     return diagnosis
+
+
+def _warn_of_other_data(run: Run, dataset: Dataset, output: Output) -> None:
+    from engine.store_reader import StoreReader
+
+    with StoreReader(run.database) as reader:
+        trained = (reader.state().get("environment") or {}).get("data_sha256")
+    if trained not in (None, dataset.digest):
+        output.note(f"warning: run {run.id} was trained on other data than there are now")
 
 
 def _measure(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, StorageError
 from proxprop_cli import streams
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, printable
@@ -147,12 +147,14 @@ def _made(store: Runs, sweep: Sweep) -> list[Run]:
 
 
 def _export_metrics(runs: Sequence[Run], format_: str, output_path: str, wide: bool) -> int:
-    from engine.export import ClosedStore, ExportSource, export_csv
-    from engine.store_reader import StoreReader
+    from engine.export import ClosedStore, ExportSource, export_csv, split_readable
 
-    for run in runs:
-        # a damaged one is better known before anything is printed
-        StoreReader(run.database).close()
+    # damaged ones are better known before anything is printed
+    runs, problems = split_readable(runs)
+    if not runs:
+        raise StorageError(problems[0])
+    for problem in problems:
+        Output().note(problem)
     sources = [ExportSource(run.id, ClosedStore(run.database), run.name) for run in runs]
     if format_ == "parquet":
         from engine.export_parquet import export_parquet
@@ -169,8 +171,11 @@ def _export_table(store: Runs, sweep: Sweep, output_path: str, wide: bool) -> di
     from engine.cells import read_cells
     from engine.comparison import compare
     from engine.sweep_export import export_means, export_sweep
+    from proxprop_cli.sweep_tables import left_out
 
     states = read_cells(store.root, sweep)
+    for line in left_out(sweep, states):
+        Output().note(line)
     if wide and sweep.kind == "comparison":
         found = compare(store.root, sweep, loss=sweep.level)
         rows = export_means(found, _target(output_path))

@@ -251,8 +251,12 @@ def _unused(label: str, run: Run, taken: dict[str, Run]) -> str:
 def _summary(sweep: Sweep, root: Path) -> Stability:
     from engine.cells import read_cells
     from engine.stability import summarize_sweep
+    from proxprop_cli.sweep_tables import left_out
 
-    return summarize_sweep(sweep, read_cells(root, sweep))
+    states = read_cells(root, sweep)
+    for line in left_out(sweep, states):
+        Output().note(line)
+    return summarize_sweep(sweep, states)
 
 
 def _is_grid(one: Run | Sweep) -> bool:

@@ -180,11 +180,12 @@ def _estimate(
     from engine.data.dataset import KeptDataset
     from engine.devices import choose_device
     from engine.estimate import estimate_seconds
+    from proxprop_cli.sweep_data import prepare_data
 
+    prepare_data(configs, how)
     kept, total = KeptDataset(), 0.0
     for label, config in zip(sweep.configs, configs, strict=True):
         if missing[label]:
-            sitting.prepare(config, how.data_dir, how.output)
             device = choose_device(config.device)
             data_dir = how.data_dir or sitting.default_data_dir()
             dataset = kept.load(config.data, device=device, cache_dir=data_dir)

@@ -40,7 +40,7 @@ def _of(view: RunView) -> tuple[str, ...]:
         return f"✖ diverged at step {step:,}: {cause}", f"✖ step {step:,}: {cause}"
     if view.short_of_room:
         return _NO_ROOM
-    if view.has_trainer or view.status not in ("paused", "stopped", "interrupted"):
+    if view.has_trainer or view.status not in ("paused", "stopped", "failed", "interrupted"):
         return ()
     onward = f"'proxprop resume {view.id}' goes on"
     if view.status != "interrupted":

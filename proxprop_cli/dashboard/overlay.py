@@ -10,7 +10,7 @@ from proxprop_cli.dashboard.curves import X_AXES, line_of
 from proxprop_cli.dashboard.lines import Floats, Line
 from proxprop_cli.dashboard.views import RunView, series_of
 
-_GAVE_UP = ("stopped", "interrupted", "unreadable", "deleted")
+_GAVE_UP = ("stopped", "failed", "interrupted", "unreadable", "deleted")
 """States of runs that do not go on by themselves, apart from those that are done."""
 _MOST_OF_ALL = 0.75
 """Of what the farthest seed has: where the mean covers less, the rest is shown too."""

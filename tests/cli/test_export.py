@@ -221,11 +221,14 @@ def test_a_sweep_without_runs(cli, root):
     assert "none of its runs was made yet" in answer.err
 
 
-def test_a_damaged_run_is_a_state_in_the_table_and_an_error_for_metrics(cli, sweep, root):
+def test_a_damaged_run_is_a_state_in_the_table_and_left_out_of_metrics(cli, sweep, root):
     (root / "sweep-1" / "run.db").write_bytes(b"no database" * 100)
     rows = rows_of(cli("export", "sweep").out)
     assert [row["status"] for row in rows] == ["diverged", "unreadable", "finished", "waiting"]
     answer = cli("export", "sweep", "--metrics")
+    assert {row["run"] for row in rows_of(answer.out)} == {"sweep-0", "sweep-2"}
+    assert "sweep-1 is unreadable and left out" in answer.err
+    answer = cli("export", "sweep-1")
     assert (answer.code, answer.out) == (6, "")
     assert "sweep-1" in answer.err
 

@@ -50,7 +50,7 @@ def test_other_errors_are_none_of_it(error):
 
 
 no_memory = promise(
-    MORE, "there is no memory left", "one line, exit 1; the run is stopped and says why"
+    MORE, "there is no memory left", "one line, exit 1; the run is `failed` and says why"
 )
 
 
@@ -72,8 +72,8 @@ def test_a_run(cli, tmp_path):
     assert answer.err.splitlines()[-1].startswith("proxprop: out of memory: there is no room for 4")
     assert "internal error" not in answer.err
     run = Runs(tmp_path / "runs").find("latest")
-    assert run.status() == "stopped"
-    assert summarize(run)["reason"].startswith("failed: out of memory")
+    assert run.status() == "failed"
+    assert summarize(run)["reason"].startswith("out of memory")
 
 
 @no_memory
@@ -84,7 +84,7 @@ def test_a_run_of_a_sweep(cli, tmp_path):
     assert answer.code == 1
     assert "out of memory: there is no room for 4" in answer.err
     (run,) = Runs(tmp_path / "runs").all()
-    assert summarize(run)["reason"].startswith("failed: out of memory")
+    assert summarize(run)["reason"].startswith("out of memory")
 
 
 def test_a_command_that_trains_nothing(cli, monkeypatch):

@@ -143,7 +143,7 @@ def test_what_a_death_left_is_used_where_nothing_else_can_be(run):
 
 @promise(
     FAULTS,
-    "a checkpoint of 100 GB that holds nothing",
+    "a checkpoint that is larger than the memory",
     "passed over, not read; exit 4 if it is the only one",
 )
 def test_a_sparse_checkpoint_is_not_read(run):

@@ -96,8 +96,8 @@ def test_a_failure_is_left_in_the_run_s_store(tmp_path: Path) -> None:
     assert "data.validation" in outcome.text
     with StoreReader(run.database) as reader:
         state = reader.state()
-    assert state["status"] == "stopped"
-    assert state["reason"].startswith("failed: data.validation")
+    assert state["status"] == "failed"
+    assert state["reason"].startswith("data.validation")
 
 
 def test_the_same_data_are_kept_and_others_loaded() -> None:

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.runs import Runs
+from engine.store_reader import StoreReader
 from proxprop_cli import streams
 from proxprop_cli.commands.export import _StandardOutput
 from proxprop_cli.exit_codes import Exit
@@ -127,7 +128,11 @@ def test_training_goes_on(cli, lost, tmp_path, kind, both):
     expected = undisturbed(cli, tmp_path / "undisturbed", *SHORT)
     answer = lost(kind, "train", *SHORT, both=both)
     assert answer.code == 0, answer.err
-    assert outcome(Runs(tmp_path / "runs").find("latest")) == expected
+    run = Runs(tmp_path / "runs").find("latest")
+    assert outcome(run) == expected
+    with StoreReader(run.database) as reader:
+        noted = [event for event in reader.events() if event.kind == "Warned"]
+    assert len([one for one in noted if "standard output" in one.payload["text"]]) == 1
     told = [line for line in answer.err.splitlines() if "standard output" in line]
     assert len(told) == (0 if both or kind == "no reader" else 1)
 

@@ -18,6 +18,7 @@ STATUS = {
     "paused": ("‖", "yellow"),
     "finished": ("✔", "green"),
     "stopped": ("■", "yellow"),
+    "failed": ("!", "red"),
     "interrupted": ("!", "red"),
     "diverged": ("✖", "red"),
     "unreadable": ("?", "red"),

@@ -29,6 +29,7 @@ GLYPHS = {
     WAITING_FOR_ROOM: "◐",
     "running": "▸",
     "interrupted": "!",
+    "failed": "!",
     "paused": "‖",
     "stopped": "■",
     "waiting": "·",

@@ -114,7 +114,7 @@ def test_what_happens_to_a_run_is_seen_at_home(pool, ray, home, archive):
 def test_a_failure_is_left_in_the_run_s_store(pool, ray, home):
     begin(pool, ray, home).say(News("failed", "no data"))
     assert hear(pool) == [Outcome(home.id, "failed", "no data")]
-    assert arrivals.status_of(home) == ("stopped", "failed: no data")
+    assert arrivals.status_of(home) == ("failed", "no data")
     assert not home.is_live()
     assert len(ray.alive) == 1
 
