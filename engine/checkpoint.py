@@ -66,8 +66,8 @@ def write(folder: Path, step: int, snapshot: Snapshot, *, origin: float = 0.0) -
     """
     tensors = save({key: value.contiguous().cpu() for key, value in snapshot.tensors.items()})
     tensors_sha256 = _hash(tensors)
-    content = {"format": FORMAT, "origin": origin, "tensors_sha256": tensors_sha256}
-    meta = json.dumps({**content, **snapshot.meta}, sort_keys=True, indent=1).encode()
+    head = {"format": FORMAT, "origin": origin, "tensors_sha256": tensors_sha256}
+    meta = json.dumps({**head, **snapshot.meta}, sort_keys=True, indent=1).encode()
     tensor_path, meta_path = paths(folder, step)
     for path, content in ((tensor_path, tensors), (meta_path, meta)):
         _make_way(path)

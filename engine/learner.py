@@ -187,10 +187,6 @@ class Learner:
         what = "statistics are" if kind == "model" else f"state of the {kind} is"
         return f"{what} not finite ({name})"
 
-    def is_finite(self) -> bool:
-        """Whether all of the state is."""
-        return not self.not_finite()
-
     # The state: tensors by name, and what goes into JSON.
 
     def tensors(self) -> dict[str, Tensor]:

@@ -312,8 +312,8 @@ class Trainer:
         :raises NotFinite: instead, when it is not worth keeping.
         """
         yield from self._flush()
-        if not self.learner.is_finite():
-            raise NotFinite(self.step, "weights are not finite after the update")
+        if broken := self.learner.not_finite():
+            raise NotFinite(self.step, broken)
         self._checkpoint_made = self._decisions.seconds()
         self._checkpoint_step = self.step
         yield CheckpointDue(self.step, self.epoch, reason, best)

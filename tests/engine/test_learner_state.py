@@ -61,7 +61,6 @@ def test_all_that_is_in_a_checkpoint_is_looked_at(method, settings, key, words, 
     if key not in learner.tensors():
         key = next(name for name in learner.tensors() if name.startswith(key.partition("=")[0]))
     assert words in broken(learner, key, value)
-    assert not learner.is_finite()
 
 
 def test_weights_are_told_of_first():

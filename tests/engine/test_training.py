@@ -266,12 +266,12 @@ def test_checkpoints_within_an_epoch_come_by_the_minute():
 
 def test_weights_that_are_not_finite_are_never_kept(monkeypatch):
     made = small.trainer(small.config())
-    assert made.learner.is_finite()
+    assert not made.learner.not_finite()
     with torch.no_grad():
         next(made.learner.model.parameters())[0, 0] = float("inf")
-    assert not made.learner.is_finite()
+    assert "weights" in made.learner.not_finite()
     made = small.trainer(small.config())
-    monkeypatch.setattr(made.learner, "is_finite", lambda: False)
+    monkeypatch.setattr(made.learner, "not_finite", lambda: "weights are not finite")
     events = list(made.events())
     assert not of_kind(events, CheckpointDue)
     assert events[-1].status == "diverged"

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -177,14 +176,13 @@ def test_any_name(cli, tmp_path, rng, times, monkeypatch):
     fuzz(times, LABELS.filter(lambda name: 0 < len(name) <= 200 and "\0" not in name), check, rng)
 
 
-def test_a_name_that_the_terminal_has_no_letters_for(tmp_path, monkeypatch):
+def test_a_name_that_the_terminal_has_no_letters_for(tmp_path, monkeypatch, capfdbinary):
     """Also where standard output takes ASCII only, every run is listed."""
     make_run(tmp_path, name="läuft ✖", steps=1, per_epoch=1)
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")  # which is set otherwise
     monkeypatch.setattr("sys.argv", ["proxprop", "runs", "list", "--dir", str(tmp_path)])
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out := io.BytesIO(), encoding="ascii"))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     with pytest.raises(SystemExit) as ended:
         main()
-    sys.stdout.flush()
     assert ended.value.code == 0
-    assert b"l\\xe4uft" in out.getvalue()
+    assert b"l\\xe4uft" in capfdbinary.readouterr().out

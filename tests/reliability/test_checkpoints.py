@@ -137,7 +137,7 @@ def test_a_step_that_is_the_last_has_one_checkpoint(monkeypatch):
 @promise(
     MORE,
     "a store that has lost its last commits",
-    "says so; newer checkpoints are kept until training has come as far",
+    "says so, and goes on from the newest whole checkpoint",
 )
 def test_checkpoints_that_the_store_does_not_know(cli, tmp_path):
     three = ["train", *TWO_EPOCHS, "--epochs", "3", "--set", "log.keep=3", "--json"]
