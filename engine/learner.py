@@ -108,6 +108,11 @@ class Learner:
             body, self.model, self.optimizer, backend, size=self.batch_size, device=self.device
         )
 
+    @property
+    def replays_steps(self) -> bool:
+        """Whether the step was recorded as a CUDA graph, to be replayed from now on."""
+        return self._graph is not None and self._graph.is_recorded
+
     def step(
         self, indices: Tensor, tau: float, *, epoch: int = 0, record: bool = False
     ) -> StepResult:

@@ -135,6 +135,11 @@ class StepGraph:
         assert self._results is not None
         return self._results.clone()
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there is a recording to replay."""
+        return self._recorded is not None
+
     def drop(self) -> None:
         """Forget the recording: what it reads or writes has moved."""
         self._recorded = None

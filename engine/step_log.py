@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from engine.events import StepsDone
+from engine.events import SolverTrace, StepsDone
+from engine.solvers import SolverStats
 
 _BLOCK = 1024
 _SECONDS = 0.4  # at least twice a second
@@ -74,3 +75,23 @@ def _failure(step: int, row: list[float]) -> NotFinite | None:
         if not math.isfinite(value):
             return NotFinite(step, f"{name} is {'NaN' if math.isnan(value) else 'infinite'}")
     return None
+
+
+def trace_of(step: int, layer: str, stats: SolverStats) -> SolverTrace:
+    """What a solver did at a step, brought over from the device."""
+    found = stats.to_host()
+    assert isinstance(found.residuals, tuple)
+    return SolverTrace(
+        step=step,
+        layer=layer,
+        form=found.form,
+        solver=found.solver,
+        size=found.size,
+        beta=float(found.beta),
+        products=found.products,
+        iterations=int(found.iterations),
+        stop_reason=found.stop_reason,
+        residuals=found.residuals,
+        true_residual=float(found.true_residual),
+        descent_cosine=float(found.cosine),
+    )

@@ -33,7 +33,6 @@ from engine.events import (
     Paused,
     RunEnded,
     RunStarted,
-    SolverTrace,
     Unpaused,
     Warned,
 )
@@ -42,7 +41,7 @@ from engine.optimizers import step_size
 from engine.parallel.decisions import Shared
 from engine.parallel.team import ALONE, Team
 from engine.solvers import SolverStats
-from engine.step_log import NotFinite, StepLog
+from engine.step_log import NotFinite, StepLog, trace_of
 from engine.work import backprop_products
 
 _POLL_SECONDS = 0.05
@@ -241,7 +240,7 @@ class Trainer:
         traces, self._traces = self._traces, []
         for step, stats in traces:
             if failure is None or step <= failure.step:
-                yield from (_trace(step, layer, found) for layer, found in stats.items())
+                yield from (trace_of(step, layer, found) for layer, found in stats.items())
         # what was trained after a failure is no part of the run
         last = self.step if failure is None else failure.step
         beyond = False
@@ -336,22 +335,3 @@ def epoch_order(seed: int, epoch: int, samples: int) -> Tensor:
     entropy = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(entropy[0] >> np.uint64(1)))
     return torch.randperm(samples, generator=generator)
-
-
-def _trace(step: int, layer: str, stats: SolverStats) -> SolverTrace:
-    found = stats.to_host()
-    assert isinstance(found.residuals, tuple)
-    return SolverTrace(
-        step=step,
-        layer=layer,
-        form=found.form,
-        solver=found.solver,
-        size=found.size,
-        beta=float(found.beta),
-        products=found.products,
-        iterations=int(found.iterations),
-        stop_reason=found.stop_reason,
-        residuals=found.residuals,
-        true_residual=float(found.true_residual),
-        descent_cosine=float(found.cosine),
-    )

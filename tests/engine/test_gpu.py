@@ -61,10 +61,6 @@ def batch(number: int) -> torch.Tensor:
     return torch.arange(100 * number, 100 * (number + 1), device=CUDA) % 330
 
 
-def recorded(learner: Learner) -> bool:
-    return learner._graph is not None and learner._graph._recorded is not None
-
-
 @pytest.mark.parametrize("wanted", PRECISIONS)
 @pytest.mark.parametrize("loss", ["cross-entropy", "mse"])
 @pytest.mark.parametrize("model", MODEL_SETTINGS)
@@ -79,7 +75,7 @@ def test_no_step_waits_for_the_device(method, model, loss, wanted, graph, no_wai
     result = learner.step(indices, 0.04)
     learner.step(indices[:30], 0.04)
     no_waiting(False)
-    assert recorded(learner) == graph
+    assert learner.replays_steps == graph
     assert result.loss.isfinite()
 
 
@@ -113,7 +109,7 @@ def test_replayed_steps_are_the_steps_made_kernel_by_kernel(method, model, optim
         truth = plain.step(batch(step)[:size], tau, record=record)
         torch.testing.assert_close(found.loss, truth.loss, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found.direction_norm, truth.direction_norm, rtol=1e-3, atol=1e-5)
-    assert recorded(graph)
+    assert graph.replays_steps
     for one, other in zip(graph.model.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
@@ -128,10 +124,10 @@ def test_restored_states_are_recorded_anew_and_lead_to_the_same_weights(optimize
     ends = []
     for _ in range(2):
         learner.restore(kept, generators)
-        assert not recorded(learner)
+        assert not learner.replays_steps
         for step in range(WARM_UP + 3):
             learner.step(batch(step), 0.01)
-        assert recorded(learner)
+        assert learner.replays_steps
         ends.append(torch.cat([p.detach().flatten() for p in learner.model.parameters()]))
     torch.testing.assert_close(*ends)
 
@@ -145,11 +141,11 @@ def test_a_recorded_step_counts_its_failures_and_is_recorded_anew_one_rung_highe
     assert layer.ladder.take_counts() == {}
     for _ in range(3):
         learner.step(torch.zeros_like(batch(0)), 0.0)
-    assert recorded(learner)
+    assert learner.replays_steps
     assert layer.ladder.take_counts() == {Rung.GRADIENT: 3}
     assert layer.ladder.start is Rung.FLOAT64
     for step in range(WARM_UP + 2):
-        assert recorded(learner) == (step > WARM_UP)
+        assert learner.replays_steps == (step > WARM_UP)
         assert learner.step(batch(step), 0.0).direction_norm.isfinite()
 
 
@@ -202,7 +198,7 @@ def test_a_run_with_a_graph_ends_as_one_without(method, wanted):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             list(trainer.events())
-        assert recorded(trainer.learner) == graph
+        assert trainer.learner.replays_steps == graph
         losses.append(trainer.position()["metrics"]["train_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 

@@ -19,6 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.timing
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("method", ["backprop", "exact"])
 def test_an_epoch_costs_at_most_five_percent_more_than_its_steps(method):
     """The paper's MLP at batch 500; epochs and the same number of bare steps take turns."""

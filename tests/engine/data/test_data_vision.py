@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,9 @@ import torch
 
 from engine.config import DataConfig
 from engine.data import load_dataset, prepare
-from engine.data.torchvision_import import import_torchvision
-from engine.errors import DataError, ProxPropError
+from engine.errors import DataError
 from tests.engine.data import served
-from tests.engine.data.test_data_cache import FOREIGN, PRIVATE
+from tests.engine.data.conftest import closed_address, offer_cifar, offer_mnist, offer_usps
 from tests.reliability.report import BAD_INPUT, MORE, promise
 
 DATA_FAULT = promise(
@@ -27,56 +23,6 @@ DATA_FAULT = promise(
     "what was expected, where it was looked for, how to get it, exit 3",
 )
 SHARED_USPS = Path(__file__).resolve().parents[4] / "shared" / "data" / "usps"
-
-
-@pytest.fixture
-def site() -> Iterator[served.Site]:
-    with served.serve() as found:
-        yield found
-
-
-@pytest.fixture
-def kinds() -> Any:
-    return import_torchvision().datasets
-
-
-def _offer_usps(site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.files = {"usps.bz2": served.usps(20), "usps.t.bz2": served.usps(10)}
-    parts = {
-        part: [f"{site.address}{name}", name, served.md5(content)]
-        for part, (name, content) in zip(("train", "test"), site.files.items(), strict=True)
-    }
-    monkeypatch.setattr(kinds.USPS, "split_list", parts)
-
-
-def _offer_mnist(site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.files = served.mnist_files()
-    resources = [(name, served.md5(content)) for name, content in site.files.items()]
-    monkeypatch.setattr(kinds.MNIST, "resources", resources)
-    # the first mirror is down
-    monkeypatch.setattr(kinds.MNIST, "mirrors", [f"{_closed_address()}", site.address])
-
-
-def _offer_cifar(
-    site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, folder: str | None = None
-) -> None:
-    members = served.cifar_members()
-    archive = served.tar("cifar-10-batches-py" if folder is None else folder, members)
-    site.files = {"cifar-10-python.tar.gz": archive}
-    hashes = {name: served.md5(content) for name, content in members.items()}
-    kind = kinds.CIFAR10
-    monkeypatch.setattr(kind, "url", f"{site.address}cifar-10-python.tar.gz")
-    monkeypatch.setattr(kind, "tgz_md5", served.md5(archive))
-    batches = ("data_batch_1", "data_batch_2")
-    monkeypatch.setattr(kind, "train_list", [[name, hashes[name]] for name in batches])
-    monkeypatch.setattr(kind, "test_list", [["test_batch", hashes["test_batch"]]])
-    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": hashes["batches.meta"]})
-
-
-def _closed_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/"
 
 
 def _fault(name: str, folder: Path, **settings: Any) -> str:
@@ -90,7 +36,7 @@ def _fault(name: str, folder: Path, **settings: Any) -> str:
 def test_usps_is_downloaded_once(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_usps(site, kinds, monkeypatch)
+    offer_usps(site, kinds, monkeypatch)
     steps: list[tuple[str, int, int | None]] = []
     config = DataConfig(name="usps")
     arrays = prepare(config, cache_dir=tmp_path, progress=lambda *step: steps.append(step)).arrays
@@ -110,7 +56,7 @@ def test_usps_is_downloaded_once(
 def test_mnist_comes_from_the_second_mirror(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_mnist(site, kinds, monkeypatch)
+    offer_mnist(site, kinds, monkeypatch)
     arrays = prepare(DataConfig(name="mnist"), cache_dir=tmp_path).arrays
     assert arrays.train_images.shape == (12, 1, 28, 28)
     expected = np.arange(12 * 784).astype(np.uint8).reshape(12, 1, 28, 28)
@@ -122,7 +68,7 @@ def test_mnist_comes_from_the_second_mirror(
 def test_cifar_is_unpacked_channels_first(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_cifar(site, kinds, monkeypatch)
+    offer_cifar(site, kinds, monkeypatch)
     arrays = prepare(DataConfig(name="cifar10"), cache_dir=tmp_path).arrays
     assert arrays.train_images.shape == (8, 3, 32, 32)
     assert arrays.train_images[:, 0, 0, 0].tolist() == [200] * 8
@@ -134,7 +80,7 @@ def test_cifar_is_unpacked_channels_first(
 def test_truncated_download(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_usps(site, kinds, monkeypatch)
+    offer_usps(site, kinds, monkeypatch)
     site.cut = {"usps.bz2"}
     message = _fault("usps", tmp_path)
     assert message.startswith("usps.bz2 is not in ")
@@ -147,7 +93,7 @@ def test_truncated_download(
 def test_wrong_content_names_both_hashes(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_usps(site, kinds, monkeypatch)
+    offer_usps(site, kinds, monkeypatch)
     expected = served.md5(site.files["usps.bz2"])
     site.files["usps.bz2"] = b"a captive portal"
     message = _fault("usps", tmp_path)
@@ -160,7 +106,7 @@ def test_wrong_content_names_both_hashes(
 def test_an_unpacked_file_is_compared_with_its_archive(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_mnist(site, kinds, monkeypatch)
+    offer_mnist(site, kinds, monkeypatch)
     first = prepare(DataConfig(name="mnist"), cache_dir=tmp_path)
     path = tmp_path / "mnist" / "MNIST" / "raw" / "train-images-idx3-ubyte"
     whole = path.read_bytes()
@@ -184,7 +130,7 @@ def test_an_unpacked_file_is_compared_with_its_archive(
 def test_usps_of_another_source_is_guarded_by_its_own_checksums(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_usps(site, kinds, monkeypatch)
+    offer_usps(site, kinds, monkeypatch)
     path = tmp_path / "usps" / "usps.bz2"
     path.parent.mkdir()
     content = bytearray(site.files["usps.bz2"])
@@ -207,7 +153,7 @@ def test_an_archive_that_is_there_is_verified_before_it_is_unpacked(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    (_offer_mnist if name == "mnist" else _offer_cifar)(site, kinds, monkeypatch)
+    (offer_mnist if name == "mnist" else offer_cifar)(site, kinds, monkeypatch)
     archive = tmp_path / "mine" / file
     archive.parent.mkdir(parents=True)
     whole = site.files[archive.name]
@@ -222,7 +168,7 @@ def test_an_archive_that_is_there_is_verified_before_it_is_unpacked(
 def test_missing_on_the_server(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_usps(site, kinds, monkeypatch)
+    offer_usps(site, kinds, monkeypatch)
     site.files.clear()
     message = _fault("usps", tmp_path)
     assert "HTTP 404" in message
@@ -231,7 +177,7 @@ def test_missing_on_the_server(
 
 @DATA_FAULT
 def test_no_network(kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    url = f"{_closed_address()}usps.bz2"
+    url = f"{closed_address()}usps.bz2"
     parts = {"train": [url, "usps.bz2", "0" * 32], "test": [url, "usps.t.bz2", "0" * 32]}
     monkeypatch.setattr(kinds.USPS, "split_list", parts)
     message = _fault("usps", tmp_path)
@@ -243,7 +189,7 @@ def test_no_network(kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_a_root_with_the_files_needs_no_network(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_usps(site, kinds, monkeypatch)
+    offer_usps(site, kinds, monkeypatch)
     root = tmp_path / "mine"
     root.mkdir()
     for name, content in site.files.items():
@@ -258,7 +204,7 @@ def test_a_root_with_the_files_needs_no_network(
 def test_an_archive_can_not_write_outside(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_cifar(site, kinds, monkeypatch, folder="../escaped")
+    offer_cifar(site, kinds, monkeypatch, folder="../escaped")
     _fault("cifar10", tmp_path / "cache" / "deep")
     assert not list(tmp_path.rglob("escaped"))
 
@@ -267,7 +213,7 @@ def test_an_archive_can_not_write_outside(
 def test_a_changed_pickle_is_never_loaded(
     site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _offer_cifar(site, kinds, monkeypatch)
+    offer_cifar(site, kinds, monkeypatch)
     folder = tmp_path / "mine" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for name, content in served.cifar_members().items():
@@ -277,74 +223,6 @@ def test_a_changed_pickle_is_never_loaded(
     message = _fault("cifar10", tmp_path, root=str(tmp_path / "mine"))
     assert "CIFAR-10" in message
     assert not (tmp_path / "loaded").exists()
-
-
-@FOREIGN
-def test_what_else_is_in_the_folder_of_batches_stays(
-    site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    _offer_cifar(site, kinds, monkeypatch)
-    folder = tmp_path / "mine" / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    (folder / "NOTES.txt").write_text("mine")
-    (folder / "test_batch").write_bytes(served.cifar_members()["test_batch"])
-    config = DataConfig(name="cifar10", root=str(tmp_path / "mine"))
-    assert len(prepare(config, cache_dir=tmp_path / "cache").arrays.train_labels) == 8
-    assert (folder / "NOTES.txt").read_text() == "mine"
-
-
-@FOREIGN
-@pytest.mark.parametrize("place", ["batches", "batch", "archive"])
-def test_nothing_is_written_through_or_over_a_link(
-    site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
-) -> None:
-    _offer_cifar(site, kinds, monkeypatch)
-    folder = tmp_path / "mine" / "cifar-10-batches-py"
-    link, target = folder, tmp_path / "elsewhere"
-    if place == "batches":
-        folder.parent.mkdir()
-        target.mkdir()
-    elif place == "batch":
-        folder.mkdir(parents=True)
-        link = folder / "data_batch_1"
-    else:
-        folder.parent.mkdir()
-        link = folder.parent / "cifar-10-python.tar.gz"
-    link.symlink_to(target)
-    config = DataConfig(name="cifar10", root=str(tmp_path / "mine"))
-    with pytest.raises(ProxPropError, match=f"{re.escape(str(link))}: expected .* move it away"):
-        prepare(config, cache_dir=tmp_path / "cache")
-    assert link.is_symlink()
-    assert place != "batches" or not list(target.iterdir())
-    assert place == "batches" or not target.exists()
-
-
-@FOREIGN
-def test_what_is_unpacked_goes_over_no_link(
-    site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    _offer_mnist(site, kinds, monkeypatch)
-    folder = tmp_path / "mnist" / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    (tmp_path / "precious").write_text("mine")
-    (folder / ".train-images-idx3-ubyte.part").symlink_to(tmp_path / "precious")
-    assert len(prepare(DataConfig(name="mnist"), cache_dir=tmp_path).arrays.train_labels) == 12
-    assert (tmp_path / "precious").read_text() == "mine"
-
-
-@PRIVATE
-def test_nobody_else_can_change_what_was_downloaded(
-    site: served.Site, kinds: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name, offer in (("usps", _offer_usps), ("mnist", _offer_mnist), ("cifar10", _offer_cifar)):
-        offer(site, kinds, monkeypatch)
-        before = os.umask(0)
-        try:
-            prepare(DataConfig(name=name), cache_dir=tmp_path / "data")
-        finally:
-            os.umask(before)
-    for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
-        assert path.stat().st_mode & (0o077 if path.is_dir() else 0o022) == 0, path
 
 
 @pytest.mark.shared_data

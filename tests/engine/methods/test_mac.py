@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from engine.config_methods import MacConfig
-from engine.errors import CheckpointError, ConfigError
-from engine.events import EpochDone
+from engine.errors import ConfigError
 from engine.linear_maps import Direction
 from engine.losses import LOSSES
 from engine.methods import Batch, Position, Problem
@@ -314,46 +313,3 @@ def test_the_weight_of_the_penalty_grows_and_stays_finite():
 def test_other_networks_are_refused(model, method):
     with pytest.raises(ConfigError, match=f"method '{method}' needs a fully connected network"):
         small.trainer(small.config(method, model=model))
-
-
-AUTOENCODER = {"model": {"kind": "autoencoder", "hidden": [30, 10, 30]}, "loss": "reconstruction"}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"batch_size": 1000},
-        {"model__activation": "tanh", "loss": "mse"},
-        {"model__activation": "sigmoid", "method__mac__mu": 1.0, "epochs": 15},
-        AUTOENCODER,
-    ],
-    ids=str,
-)
-def test_it_trains(changes):
-    changes = {"method__tau": 1.0, "method__tau_theta": 1.0, "epochs": 6} | changes
-    _, events = small.run(small.config("mac", **changes))
-    losses = [event.metrics["train_loss"] for event in events if isinstance(event, EpochDone)]
-    assert losses[-1] < 0.5 * losses[0]
-
-
-@pytest.mark.parametrize("stop", [2, 5])
-def test_stopped_and_resumed_equals_undisturbed(stop, tmp_path):
-    config = small.config("mac", method__tau=1.0)
-    whole, expected = small.run(config)
-    snapshot = small.kept_at(config, stop, tmp_path)
-    torch.manual_seed(99)
-    resumed = small.trainer(config, resume=snapshot)
-    after = list(resumed.events())
-    assert small.weights(resumed) == small.weights(whole)
-    rows = small.step_rows(expected)
-    assert small.step_rows(after).items() <= rows.items()
-
-
-def test_coordinates_of_another_network_are_refused():
-    method = made_for(network())
-    kept = method.tensors()
-    with pytest.raises(CheckpointError, match="another network or of other samples"):
-        method.restore({**kept, "z/1": kept["z/2"]})
-    with pytest.raises(CheckpointError, match="another network or of other samples"):
-        method.restore({})
