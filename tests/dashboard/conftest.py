@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -77,8 +78,13 @@ class Window:
     def until(self, condition):
         end = time.monotonic() + SECONDS
         while not condition():
-            assert time.monotonic() < end, self.shown[-2000:]
+            assert time.monotonic() < end, self.text()[-3000:]
             self.read()
+
+    def text(self):
+        """What was shown since the last key, for people."""
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", " ", self.shown.decode(errors="replace"))
+        return " ".join(plain.split())
 
     def until_shown(self, text):
         self.until(lambda: text.encode() in self.shown)
