@@ -7,16 +7,19 @@ with a marker. A fast test that starts a process all the same fails.
 
 from __future__ import annotations
 
+import multiprocessing.util
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-PROCESS_FIXTURES = {"terminal", "cold_terminal", "window", "small_disk"}
-_STARTS = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec", "pty.spawn")
+PROCESS_FIXTURES = {"terminal", "cold_terminal", "window", "small_disk", "falling"}
+_STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system")
 _running: list[str] = []
 """The fast test that runs now, if one does."""
+_started: list[str] = []
+"""What it started, or would have started."""
 
 
 def collect(items: list[pytest.Item]) -> None:
@@ -37,14 +40,32 @@ def run_protocol(item: pytest.Item) -> Iterator[Any]:
     if is_fast(item):
         _running.append(item.name)
     try:
-        return (yield)
+        result = yield
     finally:
         _running.clear()
+        started, _started[:] = list(_started), []
+    # the program may have caught the refusal, and the test may have expected a failure
+    assert not started, started[0]
+    return result
 
 
 def _refuse_process(event: str, arguments: Any) -> None:
     if _running and event in _STARTS:
-        raise AssertionError(f"{_running[0]} starts a process: mark it 'system' ({arguments!r})")
+        _refuse(arguments)
+
+
+def _refuse(arguments: Any) -> None:
+    _started.append(f"{_running[0]} starts a process: mark it 'system' ({arguments!r})")
+    raise AssertionError(_started[-1])
+
+
+def _spawn(path: Any, arguments: Any, descriptors: Any) -> int:
+    """Start a process of :mod:`multiprocessing`, which tells no audit hook."""
+    if _running:
+        _refuse(arguments)
+    return _spawn_process(path, arguments, descriptors)
 
 
 sys.addaudithook(_refuse_process)
+_spawn_process = multiprocessing.util.spawnv_passfds
+multiprocessing.util.spawnv_passfds = _spawn

@@ -193,7 +193,6 @@ def test_a_machine_that_is_taken_away_stops_all(terminal, job, two_machines):
     assert shown["checkpoints"][0] == shown["steps"]
 
 
-@pytest.mark.slow
 def test_a_time_limit_is_one_for_all_machines(terminal, job, two_machines):
     """With checkpoints all the time."""
     options = [*SMALL, "--epochs", "100000", "--max-seconds", "1"]

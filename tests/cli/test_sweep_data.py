@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.dataset import KeptDataset
 from engine.runs import Runs
 from engine.store import StoreWriter
 from engine.store_reader import StoreReader
@@ -48,17 +47,6 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def call(cli, monkeypatch):
-    """A command that keeps no data in memory, as one in a process of its own."""
-
-    def call(*arguments: str) -> Answer:
-        monkeypatch.setattr("tests.engine.pools._KEPT", KeptDataset())
-        return cli(*arguments)
-
-    return call
-
-
-@pytest.fixture
 def settings(pictures):
     return [
         "--set=data.name=imagefolder",
@@ -81,65 +69,65 @@ def assert_refused(answer: Answer, count: str) -> None:
 
 
 @CHANGED
-def test_a_larger_sweep_of_changed_data(call, root, pictures, settings):
+def test_a_larger_sweep_of_changed_data(cli, root, pictures, settings):
     grid = ["sweep-tau", *settings, "--methods=backprop"]
-    assert call(*grid, "--tau=0.1,0.01").code == 0
+    assert cli(*grid, "--tau=0.1,0.01").code == 0
     draw(pictures, 1)
     before = times_started(root)
-    assert_refused(call(*grid, "--tau=0.1,0.01,0.001"), "2 of its 3 runs")
+    assert_refused(cli(*grid, "--tau=0.1,0.01,0.001"), "2 of its 3 runs")
     assert times_started(root) == before
     assert len(all_sweeps(root)) == 1, "nothing was made"
 
     # what the message says helps
-    assert call("runs", "delete", "--yes", *before).code == 0
-    answer = call(*grid, "--tau=0.1,0.01,0.001", "--json")
+    assert cli("runs", "delete", "--yes", *before).code == 0
+    answer = cli(*grid, "--tau=0.1,0.01,0.001", "--json")
     assert answer.code == 0, answer.err
     assert len({digest_of(root, cell["run"]) for cell in answer.json["cells"]}) == 1
 
     # and so do the old data
     draw(pictures, 0)
-    assert_refused(call(*grid, "--tau=0.1,0.01,0.001"), "3 of its 3 runs")
+    assert_refused(cli(*grid, "--tau=0.1,0.01,0.001"), "3 of its 3 runs")
     draw(pictures, 1)
-    assert call(*grid, "--tau=0.1,0.01,0.001").code == 0
+    assert cli(*grid, "--tau=0.1,0.01,0.001").code == 0
 
 
 @CHANGED
 @pytest.mark.parametrize("command", ["compare", "resume"])
-def test_a_comparison_of_changed_data(call, root, pictures, settings, command):
+def test_a_comparison_of_changed_data(cli, root, pictures, settings, command):
     again = ["compare", *settings, "--methods=backprop,exact"]
-    assert call(*again).code == 0
+    assert cli(*again).code == 0
     if command == "resume":
         again = ["resume", all_sweeps(root)[0].id, "--plain"]
-    assert call(*again).code == 0
+    assert cli(*again).code == 0
     draw(pictures, 1)
-    assert_refused(call(*again), "2 of its 2 runs")
+    assert_refused(cli(*again), "2 of its 2 runs")
 
 
 @CHANGED
-def test_other_contenders_of_changed_data(call, pictures, settings):
-    assert call("compare", *settings, "--methods=backprop,exact").code == 0
+def test_other_contenders_of_changed_data(cli, pictures, settings):
+    assert cli("compare", *settings, "--methods=backprop,exact").code == 0
     draw(pictures, 1)
-    assert_refused(call("compare", *settings, "--methods=backprop,cg3"), "1 of its 2 runs")
+    assert_refused(cli("compare", *settings, "--methods=backprop,cg3"), "1 of its 2 runs")
 
 
 @CHANGED
-def test_runs_of_two_data_sets_are_in_no_table_together(call, root, tmp_path, pictures, settings):
+def test_runs_of_two_data_sets_are_in_no_table_together(cli, root, tmp_path, pictures, settings):
     """However they came into it: here a run is replaced by one that was trained elsewhere."""
     grid = ["sweep-tau", *settings, "--methods=backprop", "--tau=0.1,0.01,0.001"]
-    first = call(*grid, "--json").json
+    first = cli(*grid, "--json").json
     lost = first["cells"][0]["run"]
-    assert call("runs", "delete", "--yes", lost).code == 0
+    assert cli("runs", "delete", "--yes", lost).code == 0
     other = tmp_path / "other"
     draw(pictures, 1)
-    assert call(*grid, f"--dir={other}").code == 0
+    assert cli(*grid, f"--dir={other}").code == 0
     (other / lost).rename(root / lost)
-    answer = call("runs", "show", first["sweep"], "--json")
+    answer = cli("runs", "show", first["sweep"], "--json")
     statuses = {cell["run"]: cell["status"] for cell in answer.json["cells"]}
     assert statuses.pop(lost) == "unreadable"
     assert set(statuses.values()) == {"finished"}
     assert f"run {lost} is left out: it was trained on other data" in answer.err
     draw(pictures, 0)
-    assert_refused(call("resume", first["sweep"], "--plain"), "1 of its 3 runs")
+    assert_refused(cli("resume", first["sweep"], "--plain"), "1 of its 3 runs")
 
 
 def digest_of(root: Path, run: str) -> str:
@@ -148,25 +136,25 @@ def digest_of(root: Path, run: str) -> str:
 
 
 @CHANGED
-def test_what_has_not_ended_may_go_on_with_other_data(call, root, pictures, settings):
-    assert call("compare", *settings, "--methods=backprop,exact").code == 0
+def test_what_has_not_ended_may_go_on_with_other_data(cli, root, pictures, settings):
+    assert cli("compare", *settings, "--methods=backprop,exact").code == 0
     (sweep,) = all_sweeps(root)
     run = Runs(root).find(str(sweep.cells[0].run))
     with run.lock(), StoreWriter(run.database) as writer:
         writer.set_state({"status": "stopped"})
     draw(pictures, 1)
-    assert_refused(call("resume", sweep.id, "--plain"), "2 of its 2 runs")
-    assert_refused(call("resume", sweep.id, "--plain", "--allow-inexact"), "1 of its 2 runs")
+    assert_refused(cli("resume", sweep.id, "--plain"), "2 of its 2 runs")
+    assert_refused(cli("resume", sweep.id, "--plain", "--allow-inexact"), "1 of its 2 runs")
 
 
 @CHANGED
-def test_many_runs_are_deleted_by_their_sweep(call, root, pictures, settings):
+def test_many_runs_are_deleted_by_their_sweep(cli, root, pictures, settings):
     grid = ["sweep-tau", *settings, "--methods=backprop,exact", "--tau=0.1,0.01"]
-    assert call(*grid).code == 0
+    assert cli(*grid).code == 0
     (sweep,) = all_sweeps(root)
     draw(pictures, 1)
-    answer = call(*grid, "--seeds=2")
+    answer = cli(*grid, "--seeds=2")
     assert_refused(answer, "4 of its 8 runs")
     assert f"'proxprop runs delete {sweep.id}'" in answer.err
-    assert call("runs", "delete", "--yes", sweep.id).code == 0
-    assert call(*grid, "--seeds=2").code == 0
+    assert cli("runs", "delete", "--yes", sweep.id).code == 0
+    assert cli(*grid, "--seeds=2").code == 0

@@ -7,6 +7,7 @@ import signal
 
 from engine.cells import read_cell
 from engine.runs import Runs
+from engine.store_reader import StoreReader
 from engine.sweeps import all_sweeps
 from tests.cli.sweeps import (
     LONG,
@@ -164,4 +165,9 @@ def test_pause_resume_and_stop_from_another_process(terminal):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert statuses(terminal, sweep).count("stopped") == 2
+    stopped = zip(sweep.cells, statuses(terminal, sweep), strict=True)
+    for cell in [cell for cell, status in stopped if status == "stopped"]:
+        with StoreReader(terminal.runs / str(cell.run) / "run.db") as reader:
+            held = {event.kind: event.step for event in reader.events()}
+        assert held["Paused"] == held["Unpaused"]
     assert terminal("stop", sweep.id).code == 2

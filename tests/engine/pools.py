@@ -15,8 +15,6 @@ from engine.pool import Outcome, train_run
 from engine.run import Run
 from engine.session import Sitting
 
-_KEPT = KeptDataset()
-
 
 @dataclass(slots=True)
 class InProcessPool:
@@ -31,6 +29,7 @@ class InProcessPool:
     allow_inexact: bool = False
     _waiting: deque[str] = field(default_factory=deque)
     _word: Word = field(default_factory=Word)
+    _kept: KeptDataset = field(default_factory=KeptDataset)
 
     def __enter__(self) -> InProcessPool:
         return self
@@ -50,6 +49,7 @@ class InProcessPool:
         self._waiting.append(run)
 
     def tell(self, desired: Desired, reason: str = "") -> None:
+        assert desired is not Desired.PAUSED, "there is nobody to let it go on"
         self._word.hear(desired, reason)
 
     def wait(self, seconds: float) -> list[Outcome]:
@@ -60,7 +60,7 @@ class InProcessPool:
             control=self._word,
             listener=lambda event: None,
             data_dir=self.data_dir,
-            load=_KEPT.load,
+            load=self._kept.load,
             side_by_side=self.count,
             allow_inexact=self.allow_inexact,
         )

@@ -26,6 +26,10 @@ ENVIRONMENT_OF_THE_INTERPRETER = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "LD_"
 """Prefixes of the variables that are read when Python or torch starts."""
 
 
+_BEGUN_WITH = dict(os.environ)
+"""What this process began with, whatever a test has changed since; the server begins with it."""
+
+
 @functools.cache
 def server() -> Server:
     """The server of this process, started on first use."""
@@ -36,7 +40,7 @@ def is_supported(command: Sequence[str], environment: Mapping[str, str]) -> bool
     """Whether a fork of the server behaves like a new interpreter with this command."""
     if sys.platform == "darwin" or command[0] != sys.executable or command[1] not in ("-m", "-c"):
         return False  # Apple's libraries do not survive a fork
-    return interpreter_settings(environment) == interpreter_settings(os.environ)
+    return interpreter_settings(environment) == interpreter_settings(_BEGUN_WITH)
 
 
 def interpreter_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -57,6 +61,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.warm.server", self.address],
             cwd=ROOT,
+            env=_BEGUN_WITH,
             stdin=subprocess.PIPE,  # its end of file tells the server that we are gone
             stdout=subprocess.PIPE,
             start_new_session=True,

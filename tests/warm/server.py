@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -82,7 +83,11 @@ def _serve(address: str) -> dict[str, Any] | None:
                 _reap(clients)
                 continue
             client, _ = listener.accept()
-            request, descriptors = _receive(client)
+            try:
+                request, descriptors = _receive(client)
+            except (OSError, ValueError):
+                client.close()  # it was killed before it had said what it wants
+                continue
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
@@ -107,6 +112,10 @@ def _receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
     content, descriptors, _, _ = socket.recv_fds(client, 1, 3)
     while part := client.recv(65536):
         content += part
+    if len(descriptors) < 3 or not content.endswith(b"}"):
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise ValueError("expected three descriptors and a JSON object")
     # above 0, 1 and 2, so that putting one in its place overwrites no other
     for index, descriptor in enumerate(descriptors):
         if descriptor < 3:
@@ -196,6 +205,9 @@ def _start_warm(address: str) -> None:
 def _be_spawned(values: str, descriptors: Sequence[int]) -> NoReturn:
     """Run a process of :mod:`multiprocessing` without its parent's open files and handlers."""
     _close_all_but(descriptors)
+    # what the parent is to remove when it ends is its own
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    atexit._clear()
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
@@ -213,6 +225,12 @@ def _end(work: Callable[[], None]) -> NoReturn:
         work()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if not isinstance(error.code, int | None):
+            sys.stderr.write(f"{error.code}\n")
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except BaseException:  # noqa: BLE001 - the interpreter's last resort
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         code = 1
