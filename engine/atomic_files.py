@@ -91,7 +91,8 @@ def is_full(folder: Path) -> bool:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
         try:
             draft.unlink()
-            written = os.write(descriptor, bytes(_PROBE_BYTES))
+            # zeros would take no room where the file system compresses
+            written = os.write(descriptor, os.urandom(_PROBE_BYTES))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -67,11 +67,12 @@ def write(folder: Path, step: int, snapshot: Snapshot, *, origin: float = 0.0) -
     tensors = save({key: value.contiguous().cpu() for key, value in snapshot.tensors.items()})
     tensors_sha256 = _hash(tensors)
     head = {"format": FORMAT, "origin": origin, "tensors_sha256": tensors_sha256}
-    meta = json.dumps({**head, **snapshot.meta}, sort_keys=True, indent=1).encode()
+    content = {**head, **snapshot.meta}
+    meta = _json({**content, "meta_sha256": _hash(_json(content))})
     tensor_path, meta_path = paths(folder, step)
-    for path, content in ((tensor_path, tensors), (meta_path, meta)):
+    for path, written in ((tensor_path, tensors), (meta_path, meta)):
         _make_way(path)
-        replace_bytes(path, content)
+        replace_bytes(path, written)
     return Hashes(tensors_sha256, _hash(meta))
 
 
@@ -115,7 +116,8 @@ def step_of(path: Path) -> int | None:
 
 
 def whole(folder: Path, step: int, origin: float) -> Hashes | None:
-    """The hashes of a checkpoint whose files agree with one another; None: they do not.
+    """The hashes of a checkpoint whose files are what was written, by what they say themselves;
+    None: they are not.
 
     :param origin: when its run was made; what was copied from another run is none of it.
     """
@@ -124,8 +126,16 @@ def whole(folder: Path, step: int, origin: float) -> Hashes | None:
         meta = _read(meta_path, _MAX_META_BYTES)
         content = json.loads(meta)
         hashes = Hashes(_hash(_read(tensor_path, _memory_bytes())), _hash(meta))
-        is_whole = (content["tensors_sha256"], content["origin"]) == (hashes.tensors, origin)
-    except (CheckpointError, ValueError, TypeError, LookupError, RecursionError):
+        claimed = content.pop("meta_sha256"), content["tensors_sha256"], content["origin"]
+        is_whole = claimed == (_hash(_json(content)), hashes.tensors, origin)
+    except (
+        CheckpointError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ):
         return None
     return hashes if is_whole else None
 
@@ -152,6 +162,10 @@ def _read(path: Path, limit: int) -> bytes:
 def _memory_bytes() -> int:
     """Of this machine; what is larger can be no state that was trained here."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, indent=1).encode()
 
 
 def _hash(content: bytes) -> str:

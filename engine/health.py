@@ -38,7 +38,7 @@ _EXTRAS = {
     "parquet": "pyarrow",
     "tensorboard": "tensorboard",
     "cluster": "ray",
-    "baselines": "pytorch_optimizer",
+    "baselines": "pytorch_optimizer curvlinops",
 }
 _LOADED = ("parquet", "tensorboard")
 """Extras that load quickly; others take seconds, so it is only seen that they are there."""
@@ -122,17 +122,20 @@ def _torchvision() -> Finding:
     return Finding("torchvision", "ok", str(import_torchvision().__version__))
 
 
-def _extra(extra: str, module: str) -> Finding:
+def _extra(extra: str, modules: str) -> Finding:
+    names = importlib.metadata.packages_distributions()
+    versions = []
     try:
-        if extra in _LOADED:
-            importlib.import_module(module)
-        elif importlib.util.find_spec(module) is None:
-            raise ImportError(module)
-        version = importlib.metadata.version(module)
+        for module in modules.split():
+            if extra in _LOADED:
+                importlib.import_module(module)
+            elif importlib.util.find_spec(module) is None:
+                raise ImportError(module)
+            versions.append(f"{module} {importlib.metadata.version(names[module][0])}")
     except Exception:  # noqa: BLE001 - missing or broken: the remedy is the same
         fix = f"pip install 'proxprop[{extra}]' to use it"
         return Finding(extra, "note", "not installed", fix)
-    return Finding(extra, "ok", f"{module} {version}")
+    return Finding(extra, "ok", ", ".join(versions))
 
 
 def _folder(name: str, folder: Path, option: str) -> Finding:

@@ -133,21 +133,30 @@ class RunLock:
 
 
 class LockWatch:
-    """A control that also looks, now and then, whether the lock still keeps others away.
+    """A control that also looks, now and then, whether the lock still keeps others away, and
+    whether the database is still there.
 
-    Its :meth:`desired` raises :class:`BusyError` where it does not.
+    Its :meth:`desired` raises :class:`BusyError` or :class:`StorageError` where they are not.
     """
 
     def __init__(
-        self, lock: RunLock, control: Control, *, clock: Callable[[], float] = time.monotonic
+        self,
+        lock: RunLock,
+        control: Control,
+        database: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Watch over a lock.
 
         :param control: says what is wanted.
+        :param database: of the run.
         :param clock: seconds from any start.
         """
         self._lock = lock
         self._control = control
+        self._database = database
+        self._file = file_of(database)
         self._clock = clock
         self._next_look = -float("inf")
 
@@ -157,11 +166,36 @@ class LockWatch:
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             self._lock.keep()
+            refuse_other_file(self._database, self._file)
         return self._control.desired()
 
     def stop_reason(self) -> str:
         """Why it should stop."""
         return self._control.stop_reason()
+
+
+def file_of(path: Path) -> tuple[int, int] | None:
+    """Which file it is, whatever is written to it; None: there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def refuse_other_file(path: Path, before: tuple[int, int] | None) -> None:
+    """See that a file that is open is still the one that has its name: what is written to it would
+    be lost.
+
+    :param before: what :func:`file_of` said when it was opened.
+    :raises StorageError: it was deleted or replaced.
+    """
+    now = file_of(path)
+    if before is not None and before != now:
+        what = "deleted" if now is None else "replaced by another file"
+        raise StorageError(
+            f"{path} was {what} while the run was trained; nothing more is kept of it"
+        )
 
 
 def write_created(path: Path, moment: float) -> None:

@@ -46,6 +46,10 @@ RUN = Names(
 SWEEP = Names(rf"sweep\.json|desired\.json|lock|waiting|train\.log|{DRAFT}")
 
 
+LEFT = Names(rf"{RUN.files}|{SWEEP.files}", RUN.folders)
+"""What is left of a run or of a sweep by a death while it was made or deleted."""
+
+
 def open_own(path: Path, flags: int = os.O_RDONLY) -> int:
     """Open a regular file, and nothing that a link or a pipe in its place would lead to.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine import checkpoint
@@ -14,14 +14,18 @@ from engine.store_reader import StoreReader
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A state that was found.
+    """What a run goes on from.
 
+    :ivar step: of the state; -1 where there is none, and training starts from its beginning.
     :ivar unknown: hashes of its files, where the store has to be told of them.
+    :ivar leftovers: steps of other checkpoints that must be gone before the store is rewound, or
+        they would look like commits that it has lost: damaged ones, and those that a death left.
     """
 
-    step: int
-    snapshot: checkpoint.Snapshot
+    step: int = -1
+    snapshot: checkpoint.Snapshot | None = None
     unknown: checkpoint.Hashes | None = None
+    leftovers: tuple[int, ...] = ()
 
 
 def origin_of(state: Mapping[str, Any]) -> float:
@@ -29,8 +33,8 @@ def origin_of(state: Mapping[str, Any]) -> float:
     return float(state.get("created", 0.0))
 
 
-def newest_state(run: Run, warn: Callable[[str], None]) -> Restored | None:
-    """The newest undamaged state of a run; None where it has never kept one.
+def newest_state(run: Run, warn: Callable[[str], None]) -> Restored:
+    """The newest undamaged state of a run, if it has ever kept one.
 
     What a checkpoint holds is stored before it is kept. So one that is ahead of the store's own
     step tells that the store has lost its last commits, as a copy does that was made without its
@@ -55,22 +59,24 @@ def newest_state(run: Run, warn: Callable[[str], None]) -> Restored | None:
             "curves between"
         )
         return restored
-    damaged: list[CheckpointError] = []
+    damaged: dict[int, CheckpointError] = {}
     for step, hashes in known.items():
         try:
             restored = Restored(step, checkpoint.read(run.checkpoints, step, hashes))
             break
         except CheckpointError as error:
-            damaged.append(error)
+            damaged[step] = error
     if damaged and restored is None:
         restored = _newest_whole(run, unknown, origin)
         if restored is None:
+            first = next(iter(damaged.values()))
             raise CheckpointError(
-                f"run {run.id}: none of its {len(damaged)} checkpoints can be used: {damaged[0]}; "
+                f"run {run.id}: none of its {len(damaged)} checkpoints can be used: {first}; "
                 "nothing was changed"
             )
-    begin = restored.step if restored else 0
-    for problem in damaged:
+    restored = restored or Restored()
+    begin = max(restored.step, 0)
+    for problem in damaged.values():
         warn(f"checkpoint {problem}; going on from step {begin}")
     if lost:
         listed = ", ".join(map(str, reversed(lost)))
@@ -79,7 +85,8 @@ def newest_state(run: Run, warn: Callable[[str], None]) -> Restored | None:
             f"can not be checked: it has lost its last commits; going on from step {begin}, and "
             "they are kept until training has come as far"
         )
-    return restored
+    left = {*damaged, *unknown} - {*lost, restored.step}
+    return replace(restored, leftovers=tuple(sorted(left)))
 
 
 def _newest_whole(run: Run, steps: Iterable[int], origin: float) -> Restored | None:

@@ -207,12 +207,14 @@ class Run:
         with suppress(OSError, StorageError):
             if waiting:
                 os.close(open_own(self._waiting_file, os.O_WRONLY | os.O_CREAT))
-            elif is_own_file(self._waiting_file, RUN):
-                self._waiting_file.unlink()
+            elif self._is_ours(self._waiting_file, 0):
+                self._waiting_file.unlink(missing_ok=True)
 
     def set_room_aside(self) -> None:
         """Take a little room on the disk, if there is any, for the last words of a training."""
         with suppress(OSError, StorageError):
+            if not self._is_ours(self._room_file, _ROOM_BYTES):
+                return
             descriptor = open_own(self._room_file, os.O_WRONLY | os.O_CREAT)
             try:
                 # zeros would take no room where the file system compresses
@@ -224,8 +226,8 @@ class Run:
     def give_room_back(self) -> None:
         """Let go of what :meth:`set_room_aside` took."""
         with suppress(OSError):
-            if is_own_file(self._room_file, RUN):
-                self._room_file.unlink()
+            if self._is_ours(self._room_file, _ROOM_BYTES):
+                self._room_file.unlink(missing_ok=True)
 
     def is_waiting(self) -> bool:
         """Whether a trainer waits for room on the disk."""
@@ -262,6 +264,13 @@ class Run:
                 if stat.st_size:  # a reader may leave an empty log behind
                     found = max(found, stat.st_mtime_ns)
         return found
+
+    def _is_ours(self, path: Path, size: int) -> bool:
+        """Whether a file of a common name is not there, or as we write it: somebody may have
+        another one."""
+        if not os.path.lexists(path):
+            return True
+        return is_own_file(path, RUN) and path.stat().st_size in (0, size)
 
     def _config_bytes(self) -> bytes:
         from engine.strict_yaml import MAX_BYTES

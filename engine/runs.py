@@ -22,7 +22,7 @@ from engine.control import Desired
 from engine.errors import ConfigError, StorageError
 from engine.filesystems import home_expanded, require_local
 from engine.locks import write_created
-from engine.own_files import RUN, Names, refuse_foreign, remove_own
+from engine.own_files import LEFT, RUN, Names, refuse_foreign, remove_own
 from engine.run import Run
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Runs:
         # also what a process that died here has left
         for left in self._hidden(_DELETED):
             with suppress(StorageError):
-                remove_own(left, RUN)
+                remove_own(left, LEFT)
 
     def _tidy(self) -> None:
         """Delete what processes that died making a run have left; once."""
@@ -168,7 +168,7 @@ class Runs:
                 with suppress(OSError, StorageError):
                     is_old = self._clock() - left.lstat().st_mtime > _LEFT_BEHIND_SECONDS
                     if is_old and not Run(left).is_live():
-                        remove_own(left, RUN)
+                        remove_own(left, LEFT)
 
     def _hidden(self, name: re.Pattern[str]) -> list[Path]:
         """Folders of ours that are no runs."""

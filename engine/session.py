@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
+from engine import checkpoint
 from engine.checkpoint import Snapshot
 from engine.config import DataConfig, RunConfig, brief
 from engine.control import Control, Desired
@@ -96,11 +97,11 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
     require_local(run.path)
     with run.lock() as lock:
         run.set_waiting(False)
-        control = LockWatch(lock, sitting.control)
+        control = LockWatch(lock, sitting.control, run.database)
         config = sitting.config or run.config()
         warnings: list[str] = []
         restored = newest_state(run, warnings.append)
-        state = restored.snapshot if restored else None
+        state = restored.snapshot
         orders.give(sitting.team, config, state)
         trainer = _trainer(config, sitting, control, state)
         if state is not None and not sitting.allow_inexact:
@@ -173,7 +174,7 @@ def _train(
     sitting: Sitting,
     control: Control,
     trainer: Trainer,
-    restored: Restored | None,
+    restored: Restored,
     warnings: Sequence[str],
 ) -> RunEnded:
     """Train and keep what happens.
@@ -185,13 +186,15 @@ def _train(
         sitting.listener(Warned(trainer.step, text))
 
     def rewound() -> StoreWriter:
+        for step in restored.leftovers:
+            checkpoint.remove(run.checkpoints, step)
         with StoreReader(run.database) as reader:
             before = int(reader.state().get("side_by_side", 1))
         writer = StoreWriter(run.database)
         try:
             writer.set_state({**trainer.position(), "reason": "", "config": brief(config)})
             writer.set_state({"side_by_side": max(before, sitting.side_by_side)})
-            if restored is not None and restored.unknown is not None:
+            if restored.unknown is not None:
                 writer.add_checkpoint(
                     restored.step,
                     tensors_sha256=restored.unknown.tensors,
@@ -200,7 +203,7 @@ def _train(
                     epoch=trainer.epoch,
                     best=False,
                 )
-            writer.rewind(trainer.step if restored else -1)
+            writer.rewind(restored.step)
         except BaseException:
             writer.close()
             raise

@@ -19,8 +19,8 @@ from typing import Any
 from engine import store_reconstructions
 from engine.atomic_files import PRIVATE_FILE, storage_errors
 from engine.clock import now
-from engine.errors import StorageError
 from engine.events import Reconstructed, SolverTrace
+from engine.locks import file_of, refuse_other_file
 from engine.store_format import SCHEMA, VERSION, database_errors, reading
 from engine.store_opening import open_for_writing
 
@@ -79,7 +79,8 @@ class StoreWriter:
             except BaseException:
                 self._connection.close()
                 raise
-        self._files = _files(path)
+        log = path.with_name(f"{path.name}-wal")  # there from the first commit on
+        self._files = {file: file_of(file) for file in (path, log)}
 
     @classmethod
     def create(cls, path: Path, *, clock: Callable[[], float] = now) -> StoreWriter:
@@ -233,14 +234,9 @@ class StoreWriter:
 
     def _check_files(self) -> None:
         """SQLite writes on into files that were deleted or replaced, where nobody will find it."""
-        found = _files(self.path)
-        for path, before, after in zip(_paths(self.path), self._files, found, strict=True):
-            if before is not None and before != after:
-                what = "deleted" if after is None else "replaced by another file"
-                raise StorageError(
-                    f"{path} was {what} while the run was trained; nothing more is kept of it"
-                )
-        self._files = found
+        for path, before in self._files.items():
+            refuse_other_file(path, before)
+        self._files = {path: file_of(path) for path in self._files}
 
     def _add(self, statement: str, rows: list[Row]) -> None:
         if self._pending and self._pending[-1][0] == statement:
@@ -253,24 +249,6 @@ class StoreWriter:
             self._keys[name] = max(self._keys.values(), default=0) + 1
             self._add(_PUT_KEY, [(self._keys[name], name)])
         return self._keys[name]
-
-
-def _paths(path: Path) -> tuple[Path, Path]:
-    """The database and its log, which is there from the first commit on."""
-    return path, path.with_name(f"{path.name}-wal")
-
-
-def _files(path: Path) -> list[tuple[int, int] | None]:
-    """Which files these are; None: not there."""
-    found: list[tuple[int, int] | None] = []
-    for one in _paths(path):
-        try:
-            status = one.lstat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_dev, status.st_ino))
-    return found
 
 
 def _split_special(value: float) -> tuple[float | None, str | None]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.clock import now
 from engine.config import RunConfig, merge, validate
 from engine.errors import ConfigError
 from engine.sweeps import MAX_CELLS, Cell, Kind, Sweep
@@ -92,7 +92,7 @@ def plan_sweep(
         id=f"{kind}-{_short_hash(sorted(str(cell.run) for cell in cells))}",
         preset=title,
         epochs=max(row.config.epochs for row in rows),
-        created=time.time(),
+        created=now(),
         cells=tuple(cells),
         kind=kind,
         level=level,

@@ -9,7 +9,8 @@ from pathlib import Path
 from engine import checkpoint
 from engine.atomic_files import PRIVATE_FOLDER, replace_bytes, storage_errors
 from engine.cluster.parcel import Files, unpack
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, StorageError
+from engine.own_files import read_own
 from engine.run import Run
 from engine.store import StoreWriter
 from engine.store_copy import place_for_copy, remove_left_copies, replace_store
@@ -90,8 +91,8 @@ def _check(run: Run, files: Files, rows: Sequence[CheckpointRow]) -> None:
 
 def _is(path: Path, content: memoryview) -> bool:
     try:
-        return path.stat().st_size == len(content) and path.read_bytes() == content
-    except OSError:
+        return read_own(path, len(content)) == content
+    except (OSError, StorageError):
         return False
 
 

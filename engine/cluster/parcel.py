@@ -16,6 +16,7 @@ from engine import checkpoint
 from engine.atomic_files import PRIVATE_FILE, PRIVATE_FOLDER, replace_bytes, storage_errors
 from engine.control import Desired
 from engine.errors import StorageError
+from engine.own_files import CHECKPOINTS, is_own_file, read_own
 from engine.run import Run
 from engine.store_copy import read_store
 from engine.store_reader import StoreReader
@@ -23,6 +24,7 @@ from engine.store_reader import StoreReader
 _FORMAT = "proxprop-run-1"
 _NAME = re.compile(r"config\.yaml|run\.db|checkpoints/[0-9]{9,18}\.(?:safetensors|json)", re.ASCII)
 _MAX_HEADER = 1 << 20
+_MAX_BYTES = 1 << 40
 
 Files = Mapping[str, memoryview]
 """Contents by name, relative to the folder of the run."""
@@ -38,13 +40,13 @@ def pack(run: Run) -> bytes:
     """
     contents = {"run.db": read_store(run.database)}
     with storage_errors(run.path):
-        contents["config.yaml"] = (run.path / "config.yaml").read_bytes()
+        contents["config.yaml"] = read_own(run.path / "config.yaml", _MAX_BYTES)
         with StoreReader(run.database) as reader:
             rows = reader.checkpoints()
         for row in rows:
             for path in checkpoint.paths(run.checkpoints, row.step):
-                if path.is_file():
-                    contents[f"{run.checkpoints.name}/{path.name}"] = path.read_bytes()
+                if is_own_file(path, CHECKPOINTS):
+                    contents[f"{run.checkpoints.name}/{path.name}"] = read_own(path, _MAX_BYTES)
     sizes = [[name, len(content)] for name, content in contents.items()]
     header = json.dumps({"format": _FORMAT, "files": sizes}).encode() + b"\n"
     return b"".join((header, *contents.values()))

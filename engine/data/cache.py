@@ -82,13 +82,29 @@ def decoded(source: Source, cache_dir: Path, progress: Progress) -> Decoded:
                 f"{source.label}: its files have changed while they were read; try again"
             )
         try:
-            _write(folder, arrays)
+            _write(folder, arrays, _source_of(source))
+            _remove_superseded(folder, source)
         except OSError as error:
             raise DataError(f"{folder}: can not keep the decoded data ({error.strerror})") from None
         found = _read(folder)
     if found is None:
         raise DataError(f"{folder}: can not read the decoded data back")
     return replace(found, notes=(*located.notes, *found.arrays.notes))
+
+
+def _source_of(source: Source) -> str:
+    return hashlib.sha256(repr(source).encode(errors="surrogateescape")).hexdigest()
+
+
+def _remove_superseded(folder: Path, source: Source) -> None:
+    """Remove what was kept of the same source before its files were changed; processes that have
+    it mapped into memory keep it."""
+    for other in folder.parent.glob(f"{source.name}-*"):
+        with suppress(OSError, StorageError, ValueError, TypeError, LookupError):
+            if other != folder and not other.is_symlink():
+                meta = json.loads(_content(other / "meta.json"))
+                if meta["source"] == _source_of(source):
+                    remove_own(other, _NAMES)
 
 
 def _fingerprint(source: Source, files: Sequence[Path]) -> str:
@@ -120,7 +136,7 @@ def _check(source: Source, arrays: Arrays) -> None:
             raise DataError(f"{source.label}: a label is not one of {len(arrays.classes)} classes")
 
 
-def _write(folder: Path, arrays: Arrays) -> None:
+def _write(folder: Path, arrays: Arrays, source: str) -> None:
     """All files under a temporary name first: other processes see a whole cache or none."""
     make_folder(folder.parent)
     draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
@@ -131,6 +147,7 @@ def _write(folder: Path, arrays: Arrays) -> None:
                 np.save(stream, array, allow_pickle=False)
         meta = {
             "format": _FORMAT,
+            "source": source,
             "digest": _digest(arrays),
             "classes": list(arrays.classes),
             "scale": arrays.scale,

@@ -13,13 +13,16 @@ from engine import clock
 from engine.events import EpochDone, StepsDone
 from engine.runs import Runs
 from engine.store_reader import StoreReader
+from engine.sweep_plan import Row, plan_sweep
+from engine.sweeps import load_sweep, save_sweep
 from tests.engine import small
 from tests.reliability.report import FAULTS, promise
 
 CLOCKS = promise(
     FAULTS,
     "clocks that are wrong, or set while a run is trained",
-    "durations never jump; a clock before 1970 counts as 1970; ages are never negative",
+    "durations within a sitting never jump; a clock before 1970 counts as 1970; ages are never"
+    " negative",
 )
 
 
@@ -107,3 +110,11 @@ def test_a_copy_of_the_folder_has_the_same_order(tmp_path: Path) -> None:
         run.lock_file.write_bytes(b"")  # as of earlier versions
         os.utime(run.lock_file, (index, index))
     assert [run.id for run in Runs(tmp_path / "b").all()] == expected
+
+
+@CLOCKS
+def test_a_sweep_before_1970(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: -4e9)
+    sweep = plan_sweep("digits-mlp", [Row("exact", small.config(), (0.1,))], [0])
+    save_sweep(tmp_path, sweep)
+    assert load_sweep(tmp_path, sweep.id).created == 0.0

@@ -139,7 +139,7 @@ def test_without_a_lock_nobody_knows_who_trains(runs: Runs, run: Run, status: st
 def test_a_lock_that_was_deleted_is_put_back(run: Run) -> None:
     now = [0.0]
     with run.lock() as lock:
-        watch = LockWatch(lock, AlwaysRun(), clock=lambda: now[0])
+        watch = LockWatch(lock, AlwaysRun(), run.database, clock=lambda: now[0])
         assert watch.desired() is Desired.RUNNING
         created = run.created
         run.lock_file.unlink()
@@ -160,7 +160,7 @@ def test_a_lock_that_was_replaced_ends_the_training(run: Run) -> None:
     with run.lock() as lock:
         run.lock_file.unlink()
         with run.lock(), pytest.raises(BusyError, match="replaced by another file"):
-            LockWatch(lock, AlwaysRun()).desired()
+            LockWatch(lock, AlwaysRun(), run.database).desired()
 
 
 def test_nothing_more_is_written_without_the_lock(

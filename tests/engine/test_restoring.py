@@ -113,7 +113,6 @@ def test_a_checkpoint_that_can_not_be_checked_is_kept_and_told_of(run, tmp_path,
         steps[1].write_text('{"format": 1}')
     warned: list[str] = []
     restored = newest_state(run, warned.append)
-    assert restored is not None
     assert (restored.step, restored.unknown) == (EPOCH, None)
     (text,) = warned
     assert f"checkpoints of steps {2 * EPOCH}, which the store does not know" in text
@@ -125,8 +124,56 @@ def test_what_a_death_left_is_no_lost_commit(run):
     with sqlite3.connect(run.database) as store:
         store.execute("DELETE FROM checkpoints")
     warned: list[str] = []
-    assert newest_state(run, warned.append) is None
+    restored = newest_state(run, warned.append)
+    assert (restored.snapshot, restored.leftovers) == (None, (EPOCH,))
     assert warned == []
+
+
+def test_a_death_before_a_checkpoint_counts_and_one_more_lose_nothing(run, tmp_path):
+    """The first leaves its files ahead of what the rewound store knows."""
+    other = Runs(tmp_path / "other").create(run.config())
+    train(other, 3)
+    train(run, 2)
+    with sqlite3.connect(run.database) as store:
+        store.execute("UPDATE checkpoints SET step = 4")  # as if one of before were kept
+    old = Runs(tmp_path / "old").create(run.config())
+    train(old, 1)
+    for path in old.checkpoints.iterdir():
+        shutil.copy(path, run.checkpoints / path.name)
+    with StoreReader(old.database) as reader:
+        (row,) = reader.checkpoints()
+    with sqlite3.connect(run.database) as store:
+        store.execute(
+            "UPDATE checkpoints SET tensors_sha256 = ?, json_sha256 = ?",
+            (row.tensors_sha256, row.json_sha256),
+        )
+    assert train(run, 3, Stopping()) == []
+    assert train(run, 3) == []
+    assert outcome(run)["rows"] == outcome(other)["rows"]
+    assert outcome(run)["tensors"] == outcome(other)["tensors"]
+
+
+def test_what_was_refused_as_damaged_is_not_taken_later(run, tmp_path):
+    kept = run.config().model_copy(update={"log": run.config().log.model_copy(update={"keep": 2})})
+    run.save_config(kept)
+    other = Runs(tmp_path / "other").create(kept)
+    train(other, 3)
+    train(run, 2)
+    _, meta = checkpoint.paths(run.checkpoints, 2 * EPOCH)
+    meta.write_bytes(meta.read_bytes().replace(b'"epoch": 2', b'"epoch": 1'))
+    (text,) = train(run, 3, Stopping())
+    assert "damaged or replaced" in text
+    assert train(run, 3) == []
+    assert outcome(run) == outcome(other)
+
+
+def test_a_damaged_part_of_what_is_no_tensor_is_seen(run):
+    trained_beyond(run, 0, 2)
+    _, meta = checkpoint.paths(run.checkpoints, 2 * EPOCH)
+    meta.write_bytes(meta.read_bytes().replace(b'"epoch": 2', b'"epoch": 1'))
+    warned: list[str] = []
+    assert newest_state(run, warned.append).snapshot is None
+    assert "can not be checked" in warned[0]
 
 
 def test_what_a_death_left_is_used_where_nothing_else_can_be(run):
@@ -135,7 +182,6 @@ def test_what_a_death_left_is_used_where_nothing_else_can_be(run):
         store.execute("UPDATE checkpoints SET step = 1, tensors_sha256 = 'gone'")
     warned: list[str] = []
     restored = newest_state(run, warned.append)
-    assert restored is not None
     assert restored.step == EPOCH
     assert len(warned) == 1
     assert "000000001.safetensors: No such file" in warned[0]
@@ -203,3 +249,13 @@ def test_a_run_that_goes_while_it_is_trained(run, what):
     words = {"all": "was deleted", "replaced": "replaced by another file"}
     with pytest.raises(StorageError, match=words.get(what, f"{what} was deleted")):
         train(run, 100_000, Doing(act))
+
+
+@GONE
+def test_a_paused_run_whose_database_goes(run):
+    class Paused(Doing):
+        def desired(self) -> Desired:
+            return Desired.PAUSED if super().desired() is Desired.RUNNING else Desired.STOPPED
+
+    with pytest.raises(StorageError, match=r"run\.db was deleted"):
+        train(run, 2, Paused(run.database.unlink))

@@ -126,7 +126,7 @@ def look(run: Run) -> dict[str, Any]:
     checkpoints that count are not there."""
     damaged: list[str] = []
     state = newest_state(run, damaged.append)
-    assert state is not None
+    assert state.snapshot is not None
     with StoreReader(run.database) as reader:
         kept = [row.step for row in reader.checkpoints()]
     files = [path for step in kept for path in paths(run.checkpoints, step)]

@@ -95,6 +95,14 @@ def test_small_files_that_are_links(cli, run, tmp_path, name):
 
 
 @FOREIGN
+def test_files_of_yours_with_common_names(cli, run):
+    for name in ("room", "waiting"):
+        (run.path / name).write_bytes(b"mine")
+    assert cli("resume", run.id, "--epochs", "2").code == 0
+    assert [(run.path / name).read_bytes() for name in ("room", "waiting")] == [b"mine"] * 2
+
+
+@FOREIGN
 def test_deleting_a_run_with_your_files(cli, run):
     note = run.path / "NOTES.txt"
     note.write_bytes(b"mine")

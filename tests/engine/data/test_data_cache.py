@@ -173,6 +173,8 @@ def test_a_file_that_was_written_over_is_decoded_anew(tmp_path: Path) -> None:
         digests.add(prepare(config, cache_dir=tmp_path / "cache").digest)
         time.sleep(0.02)  # the kernel's clock is a coarse one
     assert len(digests) == 2
+    # what was decoded before is of no use any more
+    assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 1
 
 
 def test_files_that_change_while_they_are_read(
