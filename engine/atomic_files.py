@@ -92,13 +92,15 @@ def is_full(folder: Path) -> bool:
         try:
             draft.unlink()
             # zeros would take no room where the file system compresses
-            written = os.write(descriptor, os.urandom(_PROBE_BYTES))
+            probe = os.urandom(_PROBE_BYTES)
+            while probe:  # a limit on the size of files is told by the next write alone
+                probe = probe[os.write(descriptor, probe) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         return error.errno in _NO_ROOM
-    return written < _PROBE_BYTES
+    return False
 
 
 @contextmanager

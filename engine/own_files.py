@@ -21,6 +21,8 @@ from engine.errors import StorageError
 DRAFT = r"\.[0-9a-f]{16}\.tmp"
 """Names of the files that :mod:`engine.atomic_files` and :mod:`engine.locks` write first."""
 _DATABASE = r"run\.db(-wal|-shm|-journal)?"
+_MARKS = ("run.db", "sweep.json")
+"""Files that tell a folder of ours from others."""
 _LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.nfs[0-9a-f]+")
 """What file managers and network file systems leave in any folder."""
 
@@ -153,6 +155,20 @@ def is_own_file(path: Path, names: Names) -> bool:
     return stat.S_ISREG(mode) and re.fullmatch(names.files, path.name) is not None
 
 
+def is_of_run(path: Path) -> bool:
+    """Whether a path, which need not exist, lies in the folder of a run or of a sweep."""
+    return any(
+        is_own_file(folder / name, LEFT) for folder in path.resolve().parents[:2] for name in _MARKS
+    )
+
+
+def is_left_over(folder: Path) -> bool:
+    """Whether a folder is what a death left of a run or a sweep, by what is in it."""
+    return is_own_folder(folder) and (
+        not any(folder.iterdir()) or any(is_own_file(folder / name, LEFT) for name in _MARKS)
+    )
+
+
 def refuse_foreign(folder: Path, names: Names) -> None:
     """See that a folder that is to be removed holds nothing that the program did not write.
 
@@ -197,7 +213,9 @@ def _entries(folder: Path, names: Names) -> Iterator[tuple[Path, str]]:
         try:
             if folder.is_symlink():
                 raise NotADirectoryError
-            found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            # what tells that a folder is ours goes last
+            order = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            found = sorted(order, key=lambda entry: entry.name in _MARKS)
         except (FileNotFoundError, NotADirectoryError):
             return
     for entry in found:

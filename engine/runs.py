@@ -22,7 +22,7 @@ from engine.control import Desired
 from engine.errors import ConfigError, StorageError
 from engine.filesystems import home_expanded, require_local
 from engine.locks import write_created
-from engine.own_files import LEFT, RUN, Names, refuse_foreign, remove_own
+from engine.own_files import LEFT, RUN, Names, is_left_over, refuse_foreign, remove_own
 from engine.run import Run
 
 if TYPE_CHECKING:
@@ -157,8 +157,9 @@ class Runs:
         remove_own(hidden, names)
         # also what a process that died here has left
         for left in self._hidden(_DELETED):
-            with suppress(StorageError):
-                remove_own(left, LEFT)
+            with suppress(OSError, StorageError):
+                if is_left_over(left):
+                    remove_own(left, LEFT)
 
     def _tidy(self) -> None:
         """Delete what processes that died making a run have left; once."""
@@ -167,7 +168,7 @@ class Runs:
             for left in self._hidden(_NEW):
                 with suppress(OSError, StorageError):
                     is_old = self._clock() - left.lstat().st_mtime > _LEFT_BEHIND_SECONDS
-                    if is_old and not Run(left).is_live():
+                    if is_old and is_left_over(left) and not Run(left).is_live():
                         remove_own(left, LEFT)
 
     def _hidden(self, name: re.Pattern[str]) -> list[Path]:

@@ -32,6 +32,7 @@ from engine.restoring import Restored, newest_state
 from engine.run import Run
 from engine.store import StoreWriter
 from engine.store_reader import StoreReader
+from engine.summary import disagreement
 from engine.training import Trainer
 
 _MUST_AGREE = ("torch", "device", "threads", "processes", "data_sha256", "system")
@@ -90,7 +91,7 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
 
     :raises BusyError: another process has the run.
     :raises CheckpointError: no checkpoint can be used, or it does not fit what there is now.
-    :raises ConfigError: the configuration does not fit data or machine.
+    :raises ConfigError: the configuration does not fit data or machine, or what was trained so far.
     :raises DataError: the data are not there.
     :raises StorageError: the store can not be used, or is on a network file system.
     """
@@ -100,6 +101,7 @@ def sit(run: Run, sitting: Sitting) -> RunEnded:
         control = LockWatch(lock, sitting.control, run.database)
         config = sitting.config or run.config()
         warnings: list[str] = []
+        _refuse_other_settings(run, config)
         restored = newest_state(run, warnings.append)
         state = restored.snapshot
         orders.give(sitting.team, config, state)
@@ -275,6 +277,19 @@ def prepare_run(
                 f"batch_size: {config.batch_size} leaves one of {samples} samples for the last "
                 "batch, which batch normalisation can not train on; choose another"
             ) from None
+
+
+def _refuse_other_settings(run: Run, config: RunConfig) -> None:
+    """See that what was trained so far was trained with these settings, limits aside.
+
+    :raises ConfigError: somebody has edited the configuration, or put another run's in its place.
+    """
+    with StoreReader(run.database) as reader:
+        state = reader.state()
+    if state.get("step", 0) and (problem := disagreement(config, state)):
+        raise ConfigError(
+            f"run {run.id}: {problem}; put the old settings back, or start another run with these"
+        )
 
 
 def _check_environment(run: Run, before: object, now: Mapping[str, Any]) -> None:

@@ -216,7 +216,10 @@ def check_target(
     :raises StorageError: there is no folder for it, or nobody can tell.
     """
     from engine.atomic_files import storage_errors
+    from engine.own_files import is_of_run
 
+    if is_of_run(path):
+        raise ConfigError(f"{option}: {path} is in the folder of a run or a sweep; choose another")
     with storage_errors(path):
         try:
             mode = path.stat().st_mode

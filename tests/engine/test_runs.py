@@ -63,6 +63,7 @@ def test_what_died_while_it_was_made_is_deleted_later(runs: Runs) -> None:
     dead, young = runs.root / ".new-dead1234", runs.root / ".new-young123"
     for folder, made in ((dead, 1.0), (young, 1_000_000.0)):
         (folder / "checkpoints").mkdir(parents=True)
+        (folder / "run.db").touch()
         os.utime(folder, (made, made))
     later = Runs(runs.root, clock=Clock(1_000_100.0))
     made = {later.create(RunConfig()).id for _ in range(2)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -120,15 +121,20 @@ def test_deleting_a_run_with_your_files(cli, run):
 def test_hidden_folders_of_yours(cli, run, tmp_path):
     root = run.path.parent
     mine = [root / ".deleted-scenes", root / ".new-project", root / ".deleted-run-0123abcd"]
+    mine.append(root / ".new-projects")
     for folder in mine:
         folder.mkdir()
+        (folder / "config.yaml").write_bytes(b"mine")
+        (folder / "train.log").write_bytes(b"mine")
         (folder / "thesis.tex").write_bytes(b"mine")
+        os.utime(folder, (1e9, 1e9))
     target = tmp_path / "precious"
     shutil.copytree(run.path, target)
     (root / ".deleted-abc-0123abcd").symlink_to(target)
     assert cli("runs", "delete", "--yes", run.id).code == 0
     assert cli(*TRAIN).code == 0
-    assert all((folder / "thesis.tex").read_bytes() == b"mine" for folder in mine)
+    names = ("thesis.tex", "config.yaml", "train.log")
+    assert all((folder / name).read_bytes() == b"mine" for folder in mine for name in names)
     assert (target / "run.db").exists()
 
 
@@ -168,3 +174,34 @@ def test_a_trial_that_is_a_link(cli, tmp_path):
     cli("export", sweep, "--output", str(tmp_path / "out.csv"))
     assert contents(tmp_path / "elsewhere") == before
     assert runs[0].path.is_symlink()
+
+
+@FOREIGN
+@pytest.mark.parametrize("name", ["run.db", "waiting", "new.csv", "checkpoints/new.csv"])
+def test_nothing_is_exported_into_a_run(cli, run, name):
+    before = contents(run.path)
+    answer = cli("export", run.id, "-o", str(run.path / name), "--force")
+    assert answer.code == 2
+    assert "is in the folder of a run or a sweep" in answer.err
+    assert contents(run.path) == before
+
+
+@promise(
+    FAULTS,
+    "the configuration of a run is edited, or another run's is put in its place",
+    "refused in one line with both settings, nothing is changed; limits may be raised",
+)
+def test_an_edited_configuration(cli, run):
+    path = run.path / "config.yaml"
+    edited = (
+        path.read_text().replace("  tau: 0.1\n", "  tau: 0.5\n").replace("epochs: 1", "epochs: 2")
+    )
+    assert edited.count("  tau: 0.5\n") == 1
+    before = run.database.read_bytes()
+    path.write_text(edited)
+    answer = cli("resume", run.id)
+    assert answer.code == 2
+    assert "it has tau 0.1 instead of 0.5; put the old settings back" in answer.err
+    assert run.database.read_bytes() == before
+    path.write_text(edited.replace("  tau: 0.5\n", "  tau: 0.1\n"))
+    assert cli("resume", run.id).code == 0
