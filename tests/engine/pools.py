@@ -49,12 +49,12 @@ class InProcessPool:
         self._waiting.append(run)
 
     def tell(self, desired: Desired, reason: str = "") -> None:
-        assert desired is not Desired.PAUSED, "there is nobody to let it go on"
         self._word.hear(desired, reason)
 
     def wait(self, seconds: float) -> list[Outcome]:
         if not self._waiting:
             return []
+        assert self._word.desired() is not Desired.PAUSED, "there is nobody to let it go on"
         threads = torch.get_num_threads()
         sitting = Sitting(
             control=self._word,
