@@ -57,11 +57,10 @@ def paths(folder: Path, step: int) -> tuple[Path, Path]:
 def write(folder: Path, step: int, snapshot: Snapshot, *, origin: float = 0.0) -> Hashes:
     """Write a checkpoint durably; it counts only once its hashes are committed somewhere.
 
-    :param origin: when its run was made, in seconds since the epoch; see :func:`whole`.
-
     Those of a checkpoint that counts are never to be written again: of two files the first would be
     new before the hash of either is.
 
+    :param origin: when its run was made, in seconds since the epoch; see :func:`whole`.
     :raises StorageError: when it can not be written; what was there before stays.
     """
     tensors = save({key: value.contiguous().cpu() for key, value in snapshot.tensors.items()})

@@ -12,6 +12,7 @@ from engine.errors import ConfigError, StorageError
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output
 from proxprop_cli.progress import DataProgress, Doing
+from proxprop_cli.targets import check_target
 
 if TYPE_CHECKING:
     import torch
@@ -99,9 +100,9 @@ def diagnose(
         from engine.figures.style import file_format
 
         file_format(figure)
-        opt.check_target(figure, force=force)
+        check_target(figure, force=force)
     if csv is not None:
-        opt.check_target(csv, force=force, option="--csv", streams=True)
+        check_target(csv, force=force, option="--csv", streams=True)
     values = {"method.tau_theta": tau_theta, "device": device}
     if run is not None:
         diagnosis = _of_run(run, checkpoint, samples, data, device, runs_dir, data_dir, output)

@@ -13,6 +13,7 @@ from engine.errors import ConfigError, StorageError
 from proxprop_cli import streams
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output, printable
+from proxprop_cli.targets import check_target, refuse_run_folder
 
 if TYPE_CHECKING:
     from engine.export import TextSink
@@ -78,7 +79,9 @@ def export(
     format_ = _format_of(output_path, format_)
     _check_options(format_, output_path, wide, as_json)
     if output_path != "-" and format_ != "tensorboard":
-        opt.check_target(Path(output_path), force=force, streams=True)
+        check_target(Path(output_path), force=force, streams=True)
+    elif output_path != "-":
+        refuse_run_folder(Path(output_path))
     store = opt.open_runs(runs_dir)
     chosen = opt.find_all(store, refs)
     sweep = next((found for found in chosen if isinstance(found, Sweep)), None)

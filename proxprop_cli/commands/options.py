@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.errors import ConfigError, StorageError
+from engine.errors import ConfigError
 from engine.method_names import METHODS_IN_WORDS
 
 if TYPE_CHECKING:
@@ -202,37 +201,6 @@ RunsArgument = Annotated[
         autocompletion=complete_runs,
     ),
 ]
-
-
-def check_target(
-    path: Path, *, force: bool, option: str = "--output", streams: bool = False
-) -> None:
-    """See, before anything is computed, that a file can be written where a person wants one.
-
-    :param force: a file that is there may be replaced; nothing else ever is.
-    :param option: where the path was given, for errors.
-    :param streams: a pipe or a terminal may be there, to be written to.
-    :raises ConfigError: there is a file already, or something that is none.
-    :raises StorageError: there is no folder for it, or nobody can tell.
-    """
-    from engine.atomic_files import storage_errors
-    from engine.own_files import is_of_run
-
-    if is_of_run(path):
-        raise ConfigError(f"{option}: {path} is in the folder of a run or a sweep; choose another")
-    with storage_errors(path):
-        try:
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            if not path.resolve().parent.is_dir():
-                raise StorageError(f"{option}: {path}: there is no such folder") from None
-            return
-    if stat.S_ISREG(mode):
-        if not force:
-            raise ConfigError(f"{option}: {path} is there already; --force replaces it")
-    elif not (streams and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode))):
-        found = "a folder" if stat.S_ISDIR(mode) else "something else"
-        raise ConfigError(f"{option}: {path}: expected a file, found {found}")
 
 
 def open_runs(folder: Path | None) -> Runs:

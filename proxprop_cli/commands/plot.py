@@ -12,6 +12,7 @@ from engine.run import Run
 from engine.sweeps import Sweep
 from proxprop_cli.commands import options as opt
 from proxprop_cli.output import Output
+from proxprop_cli.targets import check_target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +116,7 @@ def plot(
     from engine.figures.style import Look, file_format, render, styled, write_figure
 
     format_ = file_format(output_path)
-    opt.check_target(output_path, force=force)
+    check_target(output_path, force=force)
     look = Look(title, width, height)
     root = store.root
     with styled():

@@ -107,7 +107,9 @@ def reproduce(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder to write to, found a file")
     from proxprop_cli.reports import check_targets, write
+    from proxprop_cli.targets import refuse_run_folder
 
+    refuse_run_folder(folder)
     check_targets(folder, force=force)
     code = Exit.OK
     if not report_only:

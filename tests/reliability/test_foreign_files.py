@@ -186,6 +186,12 @@ def test_nothing_is_exported_into_a_run(cli, run, name):
     assert contents(run.path) == before
 
 
+@FOREIGN
+def test_no_event_files_go_into_a_run(cli, run):
+    answer = cli("export", run.id, "--format", "tensorboard", "-o", str(run.path))
+    assert (answer.code, "is in the folder of a run" in answer.err) == (2, True)
+
+
 @promise(
     FAULTS,
     "the configuration of a run is edited, or another run's is put in its place",
